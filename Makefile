@@ -1,0 +1,38 @@
+# Everything from a fresh clone by one command. Needs Debian (or Ubuntu), Rust by rustup, and root for the
+# targets that make network namespaces; missing packages are installed by tests/setup.
+
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+CARGO := cargo
+
+.PHONY: demo test soak lint clean
+
+# Two clusters, traffic between them, sniffers on every link; options for `lab demo` go into DEMO,
+# for example: make demo DEMO="--keep --json demo.json"
+demo:
+	@tests/setup
+	$(CARGO) build --release --locked --workspace --bins
+	@$(TARGET)/release/lab demo $(DEMO)
+
+# All tests; the last line says how many passed.
+test:
+	@tests/setup
+	@tests/run
+
+# The end-to-end tests in their long forms.
+soak:
+	@tests/setup
+	@tests/run soak
+
+# Format, clippy, documentation, dependencies; changes nothing.
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --release --locked -p hawser-tunnel --features sim --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --workspace --no-deps --document-private-items
+	@tests/deny
+
+# Build results, and labs that were left up.
+clean:
+	@if [ -x $(TARGET)/release/lab ]; then $(TARGET)/release/lab down --all; fi
+	$(CARGO) clean

@@ -1,0 +1,201 @@
+//! What to ask the data plane next, and what its answers mean.
+//!
+//! One request is under way at a time. On a connection the data plane is first asked for its
+//! revision: with the digest that is wanted nothing more is said. Otherwise its state is fetched, and
+//! the difference sent; or the whole, where it has none or the difference did not fit.
+
+use hawser_tunnel::control::{Refusal, Request, Response, Revision};
+use hawser_tunnel::state::{Digest, State};
+
+/// One agent's side of the talk.
+#[derive(Debug, Default)]
+pub(crate) struct Conversation {
+    in_force: InForce,
+    under_way: Option<Asked>,
+    /// The next one is sent whole.
+    whole: bool,
+    /// A state that was refused is not sent again before [`Self::retry`].
+    refused: Option<Digest>,
+}
+
+/// What is known of the state in force.
+#[derive(Debug, Default)]
+enum InForce {
+    /// Not connected.
+    #[default]
+    Unconnected,
+    /// Not asked yet.
+    Unknown,
+    /// Its revision only; `None`: there is none.
+    Revision(Option<Revision>),
+    /// All of it.
+    State(Revision, Box<State>),
+}
+
+#[derive(Debug)]
+enum Asked {
+    Revision,
+    State,
+    /// To put this state in force.
+    Apply(Box<State>),
+}
+
+/// What an answer changed for the agent.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// Nothing to do but ask on.
+    Nothing,
+    /// The state in force came; its guard may block more than the file says.
+    InForce,
+    /// The wanted state is in force.
+    Applied {
+        /// Its number.
+        revision: u64,
+        /// Whether it was not before.
+        changed: bool,
+    },
+    /// It was refused.
+    Refused {
+        /// Why.
+        reason: Refusal,
+        /// One line.
+        detail: String,
+    },
+    /// An answer to something else: the connection is of no use.
+    OutOfOrder,
+}
+
+impl Conversation {
+    /// A connection stands.
+    pub(crate) fn handle_connected(&mut self) {
+        *self = Self {
+            in_force: InForce::Unknown,
+            ..Self::default()
+        };
+    }
+
+    /// The connection is gone.
+    pub(crate) fn handle_lost(&mut self) {
+        *self = Self::default();
+    }
+
+    /// A refused state may be tried again.
+    pub(crate) fn retry(&mut self) {
+        self.refused = None;
+    }
+
+    /// Whether there is a connection.
+    pub(crate) fn is_connected(&self) -> bool {
+        !matches!(self.in_force, InForce::Unconnected)
+    }
+
+    /// Whether the state with this digest is in force.
+    pub(crate) fn is_settled(&self, wanted: Digest) -> bool {
+        self.under_way.is_none()
+            && self
+                .revision()
+                .is_some_and(|revision| revision.digest == wanted)
+    }
+
+    /// The state in force, where it is known in full.
+    pub(crate) fn state(&self) -> Option<&State> {
+        match &self.in_force {
+            InForce::State(_, state) => Some(state),
+            InForce::Unconnected | InForce::Unknown | InForce::Revision(_) => None,
+        }
+    }
+
+    fn revision(&self) -> Option<Revision> {
+        match &self.in_force {
+            InForce::Revision(revision) => *revision,
+            InForce::State(revision, _) => Some(*revision),
+            InForce::Unconnected | InForce::Unknown => None,
+        }
+    }
+
+    /// The next request, if one is due. The answer goes to [`Self::handle_response`].
+    pub(crate) fn poll_request(&mut self, wanted: &State, digest: Digest) -> Option<Request> {
+        if self.under_way.is_some() || self.refused == Some(digest) {
+            return None;
+        }
+        let (asked, request) = match &self.in_force {
+            InForce::Unconnected => return None,
+            InForce::Unknown => (Asked::Revision, Request::Revision),
+            InForce::Revision(Some(revision)) if revision.digest == digest => return None,
+            InForce::State(revision, _) if revision.digest == digest => return None,
+            InForce::Revision(Some(_)) if !self.whole => (Asked::State, Request::State),
+            InForce::State(revision, state) if !self.whole => {
+                let changes = state.changes_to(wanted);
+                let request = Request::Change {
+                    from: revision.number,
+                    changes,
+                    digest,
+                };
+                (Asked::Apply(Box::new(wanted.clone())), request)
+            }
+            InForce::Revision(_) | InForce::State(..) => {
+                let state = Box::new(wanted.clone());
+                (Asked::Apply(state.clone()), Request::Replace { state })
+            }
+        };
+        self.under_way = Some(asked);
+        Some(request)
+    }
+
+    /// Takes the answer to the request under way.
+    pub(crate) fn handle_response(&mut self, response: Response) -> Heard {
+        match (self.under_way.take(), response) {
+            (Some(Asked::Revision), Response::Revision(revision)) => {
+                self.in_force = InForce::Revision(revision);
+                Heard::Nothing
+            }
+            (Some(Asked::State), Response::State(state)) => {
+                let revision = self.revision();
+                // What came may be newer than the revision that was asked for.
+                let known = state
+                    .zip(revision)
+                    .filter(|(state, at)| state.digest() == at.digest);
+                self.in_force = match known {
+                    Some((state, revision)) => InForce::State(revision, state),
+                    None => {
+                        self.whole = true;
+                        InForce::Unknown
+                    }
+                };
+                Heard::InForce
+            }
+            (Some(Asked::Apply(state)), Response::Applied { revision, changed }) => {
+                self.in_force = InForce::State(revision, state);
+                self.whole = false;
+                Heard::Applied {
+                    revision: revision.number,
+                    changed,
+                }
+            }
+            (Some(Asked::Apply(state)), Response::Refused { reason, detail }) => {
+                self.handle_refusal(&state, reason);
+                Heard::Refused { reason, detail }
+            }
+            _ => Heard::OutOfOrder,
+        }
+    }
+
+    fn handle_refusal(&mut self, state: &State, reason: Refusal) {
+        match reason {
+            // It restarted with another state, or somebody else set one: start over.
+            Refusal::RevisionGap => self.in_force = InForce::Unknown,
+            // The difference does not lead there, so the two disagree on what is in force.
+            Refusal::DigestMismatch if !self.whole => self.whole = true,
+            Refusal::DigestMismatch
+            | Refusal::Malformed
+            | Refusal::Protocol
+            | Refusal::InvalidState
+            | Refusal::NotTheAgent
+            | Refusal::GuardFailed
+            | Refusal::NotPersisted => self.refused = Some(state.digest()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

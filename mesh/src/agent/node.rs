@@ -1,0 +1,314 @@
+//! One node: what is wanted, what is known, and what to do about the difference.
+
+mod upkeep;
+
+use super::conversation::{Conversation, Heard};
+use super::departed::subtract;
+use super::desired::Desired;
+use super::dirty::{Dirty, Scope};
+use super::paths::{self, Paths};
+use super::preflight;
+use super::trouble::Troubles;
+use crate::chain::one_line;
+use crate::config::NodeConfig;
+use crate::io::clamp_table::ClampTable;
+use crate::io::netlink::Netlink;
+use crate::io::tunnel_link::TunnelEvent;
+use hawser_tunnel::control::Request;
+use hawser_tunnel::io::nft::{Nft, NftError};
+use hawser_tunnel::mtu;
+use hawser_tunnel::state::{Digest, State};
+use ipnet::IpNet;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::task::spawn_blocking;
+use tokio::time::Instant;
+
+/// News come in bursts; they are looked at together, this long after the first.
+const COALESCE: Duration = Duration::from_millis(20);
+/// What failed is tried again after this time.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The agent's view of its node.
+#[derive(Debug)]
+pub(super) struct Node {
+    config: NodeConfig,
+    netlink: Netlink,
+    nft: Arc<Nft>,
+    clamp: Arc<Mutex<ClampTable>>,
+    /// Prefixes that were blocked before; those that no cluster has any more stay so.
+    blocked: BTreeSet<IpNet>,
+    paths: Paths,
+    /// MTU of a path that cannot be looked up, in bytes.
+    fallback: u32,
+    wanted: State,
+    digest: Digest,
+    desired: Desired,
+    scope: Scope,
+    conversation: Conversation,
+    dirty: Dirty,
+    deadline: Option<Instant>,
+    troubles: Troubles,
+    waits_for_device: bool,
+}
+
+impl Node {
+    /// Loads the guard, before anything else.
+    pub(super) async fn start(config: NodeConfig, netlink: Netlink) -> Result<Self, NftError> {
+        let nft = Arc::new(Nft::default());
+        let mut node = Self {
+            blocked: BTreeSet::new(),
+            paths: Paths::new(),
+            fallback: u32::from(mtu::MIN_UNDERLAY),
+            wanted: config.state.clone(),
+            digest: config.state.digest(),
+            desired: Desired::new(&config.state, &config.routers),
+            scope: Scope::default(),
+            conversation: Conversation::default(),
+            dirty: Dirty::default(),
+            deadline: None,
+            troubles: Troubles::default(),
+            waits_for_device: false,
+            clamp: Arc::default(),
+            config,
+            netlink,
+            nft,
+        };
+        node.rebuild();
+        node.ensure_guard().await?;
+        node.log_start();
+        // The paths first: what the data plane is told must not differ from what it was told
+        // before only because they were not measured yet.
+        node.measure().await;
+        node.look_at(Dirty {
+            guard: false,
+            ..Dirty::ALL
+        });
+        Ok(node)
+    }
+
+    /// Where the data plane listens.
+    pub(super) fn socket(&self) -> &Path {
+        &self.config.socket
+    }
+
+    /// What notifications are held against.
+    pub(super) fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// Parts to look at soon.
+    pub(super) fn look_at(&mut self, dirty: Dirty) {
+        self.schedule(dirty, COALESCE);
+    }
+
+    /// The periodic look at everything.
+    pub(super) fn handle_full_check(&mut self) {
+        self.conversation.retry();
+        self.look_at(Dirty::ALL);
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// The next request to the data plane, if one is due.
+    pub(super) fn poll_request(&mut self) -> Option<Request> {
+        self.conversation.poll_request(&self.wanted, self.digest)
+    }
+
+    fn schedule(&mut self, dirty: Dirty, after: Duration) {
+        self.dirty |= dirty;
+        let due = Instant::now() + after;
+        self.deadline = Some(self.deadline.map_or(due, |deadline| deadline.min(due)));
+    }
+
+    /// Looks at the parts that are due and repairs them.
+    pub(super) async fn handle_timeout(&mut self) {
+        self.deadline = None;
+        let dirty = std::mem::take(&mut self.dirty);
+        if dirty.paths {
+            self.measure().await;
+        }
+        // While the data plane has another state in force its keeper guards by that, and would
+        // undo what we write; it is being told.
+        let in_charge =
+            !self.conversation.is_connected() || self.conversation.is_settled(self.digest);
+        if dirty.guard && in_charge {
+            let done = self.ensure_guard().await;
+            self.note(
+                "guard",
+                Dirty::GUARD,
+                done.err().map(|error| one_line(&error)),
+            );
+        }
+        if dirty.kernel {
+            let done = self.reconcile().await;
+            self.note(
+                "kernel",
+                Dirty::KERNEL,
+                done.err().map(|error| one_line(&error)),
+            );
+        }
+        if dirty.clamp {
+            let (clamp, device) = (Arc::clone(&self.clamp), self.desired.device.clone());
+            let done = blocking(move || {
+                clamp
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .ensure(&device)
+            });
+            let done = done.await.map(|wrote| {
+                if wrote {
+                    tracing::info!("segment size clamp written");
+                } else {
+                    tracing::debug!("segment size clamp stands");
+                }
+            });
+            self.note(
+                "clamp",
+                Dirty::CLAMP,
+                done.err().map(|error| one_line(&error)),
+            );
+        }
+    }
+
+    fn note(&mut self, part: &'static str, dirty: Dirty, failure: Option<String>) {
+        if failure.is_some() {
+            self.schedule(dirty, RETRY);
+        }
+        self.troubles.note(part, failure);
+    }
+
+    /// Takes what happened on the connection to the data plane.
+    pub(super) fn handle_tunnel(&mut self, event: TunnelEvent) {
+        match event {
+            TunnelEvent::Connected { version } => {
+                tracing::info!(version, "data plane connected");
+                self.conversation.handle_connected();
+            }
+            TunnelEvent::Waiting(error) => {
+                tracing::info!(reason = one_line(&error), "waiting for the data plane");
+            }
+            TunnelEvent::Lost(reason) => {
+                tracing::warn!(reason, "data plane lost; traffic goes on where it lives");
+                self.conversation.handle_lost();
+                // Its keeper may be gone as well, and with it who repairs the guard.
+                self.look_at(Dirty::GUARD);
+            }
+            TunnelEvent::Response(response) => {
+                let heard = self.conversation.handle_response(*response);
+                self.handle_heard(heard);
+            }
+        }
+    }
+
+    fn handle_heard(&mut self, heard: Heard) {
+        match heard {
+            Heard::Nothing => {}
+            Heard::InForce => {
+                if let Some(state) = self.conversation.state() {
+                    self.blocked.extend(&state.guard.mesh);
+                    self.rebuild();
+                    self.look_at(Dirty::KERNEL);
+                }
+            }
+            Heard::Applied { revision, changed } => {
+                tracing::info!(revision, changed, "state in force");
+                self.troubles.note("data plane", None);
+                self.look_at(Dirty::GUARD);
+            }
+            Heard::Refused { reason, detail } => {
+                self.troubles
+                    .note("data plane", Some(format!("{reason:?}: {detail}")));
+            }
+            Heard::OutOfOrder => {
+                self.troubles
+                    .note("data plane", Some("answered out of order".to_owned()));
+            }
+        }
+    }
+
+    /// Reads the file again. A wrong one is told in one line, and the old one stays.
+    pub(super) async fn reload(&mut self, path: &Path) {
+        match self.load(path).await {
+            Ok(next) if next == self.config => {
+                tracing::debug!("configuration read; nothing changed")
+            }
+            Ok(next) => {
+                tracing::info!("configuration read");
+                self.blocked.extend(&self.wanted.guard.mesh);
+                self.config = next;
+                self.measure().await;
+                self.rebuild();
+                self.conversation.retry();
+                self.look_at(Dirty::ALL);
+            }
+            Err(error) => tracing::error!("{error}; the configuration before it stays in force"),
+        }
+    }
+
+    async fn load(&self, path: &Path) -> Result<NodeConfig, String> {
+        let shown = path.display();
+        let next = NodeConfig::load(path).map_err(|error| error.to_string())?;
+        self.config
+            .check_reload(&next)
+            .map_err(|fault| format!("{shown}: {fault}"))?;
+        let fit = preflight::check(&next, &self.netlink).await;
+        fit.map_err(|error| format!("{shown}: {}", one_line(&error)))?;
+        Ok(next)
+    }
+
+    /// Derives everything that is wanted from the configuration and what was learnt.
+    fn rebuild(&mut self) {
+        let mut wanted = self.config.state.clone();
+        let known = wanted
+            .guard
+            .mesh
+            .union(&self.config.released)
+            .copied()
+            .collect();
+        wanted.guard.mesh.extend(subtract(&self.blocked, &known));
+        paths::measure(&mut wanted, &self.paths, self.fallback);
+        self.digest = wanted.digest();
+        self.desired = Desired::new(&wanted, &self.config.routers);
+        self.scope = Scope {
+            device: wanted.guard.device.clone(),
+            index: self.scope.index,
+            underlay: wanted.guard.underlay.clone(),
+            mesh: wanted.guard.mesh.clone(),
+        };
+        self.wanted = wanted;
+    }
+
+    fn log_start(&self) {
+        let departed = self
+            .wanted
+            .guard
+            .mesh
+            .difference(&self.config.state.guard.mesh)
+            .count();
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            node = %self.wanted.node,
+            name = self.config.name,
+            device = self.scope.device,
+            socket = %self.config.socket.display(),
+            clusters = self.wanted.clusters.len(),
+            peers = self.wanted.peers.len(),
+            endpoints = self.wanted.endpoints.len(),
+            departed_prefixes = departed,
+            "agent starts"
+        );
+    }
+}
+
+/// Runs what waits for a program, aside from the event loop.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    spawn_blocking(work)
+        .await
+        .expect("the work does not panic and is not cancelled")
+}

@@ -1,0 +1,167 @@
+//! The command line: `hawser agent`, `hawser status`, `hawser capture`, `hawser version`.
+
+mod capture;
+mod log;
+mod status;
+
+use crate::agent::{self, AgentError};
+use crate::chain::one_line;
+use crate::config::{DEFAULT_SOCKET, NodeConfig};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use log::LogFormat;
+use std::error::Error;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed or bad input (one line on stderr), 2 wrong usage, \
+                          3 another agent runs on this node";
+
+/// Ties Kubernetes clusters together over encrypted tunnels.
+#[derive(Debug, Parser)]
+#[command(name = "hawser", version, about, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// How log lines are written to stderr. HAWSER_LOG sets what is logged, as in `debug`.
+    #[arg(long, value_enum, default_value = "text", global = true)]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the agent of this node in the foreground.
+    #[command(after_help = EXIT_CODES)]
+    Agent(AgentArgs),
+    /// Shows peers, handshakes, traffic, MTU and drops by reason.
+    #[command(after_help = EXIT_CODES)]
+    Status(StatusArgs),
+    /// Writes what is inside the tunnel to a pcapng file. Only for root.
+    #[command(after_help = EXIT_CODES)]
+    Capture(CaptureArgs),
+    /// Prints the version.
+    Version,
+}
+
+#[derive(Debug, Args)]
+struct AgentArgs {
+    /// The node's configuration. It is read again when it changes and on SIGHUP.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Only checks the file.
+    #[arg(long)]
+    check: bool,
+}
+
+#[derive(Debug, Args)]
+struct StatusArgs {
+    /// Where hawser-tunnel listens.
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
+    socket: PathBuf,
+    /// The form of the answer.
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Output,
+}
+
+/// The form of an answer.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+#[derive(Debug, Args)]
+struct CaptureArgs {
+    /// Where hawser-tunnel listens.
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
+    socket: PathBuf,
+    /// Which packets: with overlay and Geneve headers, as pods see them, or both.
+    #[arg(long, value_enum, default_value = "both")]
+    stage: capture::Stage,
+    /// Only packets to and from this peer, as CLUSTER/INDEX.
+    #[arg(long, value_name = "ID")]
+    peer: Option<hawser_tunnel::node::NodeId>,
+    /// Ends after this many packets.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// Ends after this many seconds.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    seconds: Option<u64>,
+    /// Bytes kept of each packet.
+    #[arg(long, value_name = "BYTES", default_value_t = 65535, value_parser = clap::value_parser!(u16).range(64..))]
+    snap_length: u16,
+    /// The file to write; `-` for standard output.
+    #[arg(short, long, value_name = "FILE")]
+    write: PathBuf,
+}
+
+/// Reads the command line, does what it says, and tells how it went.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match &cli.command {
+        Command::Agent(args) => run_agent(args, cli.log_format),
+        Command::Status(args) => status::run(&args.socket, args.output),
+        Command::Capture(args) => capture::run(args),
+        Command::Version => print(&format!("hawser {}\n", env!("CARGO_PKG_VERSION"))),
+    };
+    let Err(error) = done else {
+        return ExitCode::SUCCESS;
+    };
+    if is_broken_pipe(&*error) {
+        return ExitCode::SUCCESS;
+    }
+    let _ = writeln!(io::stderr(), "error: {}", one_line(&*error));
+    let second = matches!(
+        error.downcast_ref(),
+        Some(AgentError::SecondInstance { .. })
+    );
+    ExitCode::from(if second { 3 } else { 1 })
+}
+
+type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
+
+fn run_agent(args: &AgentArgs, format: LogFormat) -> Outcome {
+    if args.check {
+        NodeConfig::load(&args.config)?;
+        return Ok(());
+    }
+    if hawser_tunnel::clock::SIMULATED_CLOCK {
+        return Err(
+            "this build runs on a simulated clock; build it without the feature sim".into(),
+        );
+    }
+    log::start(format)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let done = runtime.block_on(agent::run(&args.config));
+    // A thread may still wait for the data plane's answer; nothing depends on it.
+    runtime.shutdown_background();
+    Ok(done?)
+}
+
+/// Writes to standard output. `println!` would panic when nobody reads.
+fn print(text: &str) -> Outcome {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// The reader went away, as `head` does: it has seen what it wanted.
+fn is_broken_pipe(error: &(dyn Error + Send + Sync + 'static)) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,173 @@
+//! `hawser status`: what the data plane says of itself.
+
+use super::{Outcome, Output, print};
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use hawser_tunnel::control::{Request, Response, Role};
+use hawser_tunnel::io::control_client::ControlClient;
+use hawser_tunnel::status::{PeerStatus, Status};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// Asks and prints.
+pub(super) fn run(socket: &Path, output: Output) -> Outcome {
+    let mut client = ControlClient::connect(socket, Role::Operator)?;
+    let Response::Status(status) = client.request(&Request::Status)? else {
+        return Err("hawser-tunnel answered something else than its status".into());
+    };
+    match output {
+        Output::Json => print(&(serde_json::to_string_pretty(&status)? + "\n")),
+        Output::Table => print(&text(&status)?),
+    }
+}
+
+fn text(status: &Status) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    let node = status
+        .node
+        .map_or_else(|| "not told yet".to_owned(), |node| node.to_string());
+    let revision = status
+        .revision
+        .map_or_else(|| "none".to_owned(), |revision| revision.number.to_string());
+    let agent = if status.agent_connected {
+        "connected"
+    } else {
+        "not connected"
+    };
+    writeln!(
+        text,
+        "node      {node}, device {}, port {}",
+        status.device, status.port
+    )?;
+    writeln!(
+        text,
+        "process   hawser-tunnel {}, up {}, pids {} (keeper) {} (data plane)",
+        status.version,
+        age(status.uptime_ms),
+        status.pids.keeper,
+        status.pids.data_plane
+    )?;
+    writeln!(text, "agent     {agent}, state revision {revision}")?;
+    writeln!(text, "key       {}", status.public_keys.join(" "))?;
+    let counters = &status.counters;
+    writeln!(
+        text,
+        "traffic   sent {} packets {}, received {} packets {}",
+        counters.tx_packets,
+        bytes(counters.tx_bytes),
+        counters.rx_packets,
+        bytes(counters.rx_bytes)
+    )?;
+    writeln!(text, "\n{}", peers(&status.peers))?;
+    for (title, rows) in [
+        ("DROPPED BECAUSE", &counters.drops),
+        ("KEPT OFF BY GUARD", &counters.guard),
+    ] {
+        if !rows.is_empty() {
+            writeln!(text, "\n{}", counts(title, rows))?;
+        }
+    }
+    // Columns are padded to their width, also the last.
+    Ok(text
+        .lines()
+        .map(str::trim_end)
+        .flat_map(|line| [line, "\n"])
+        .collect())
+}
+
+fn peers(peers: &[PeerStatus]) -> Table {
+    let mut table = bare();
+    table.set_header([
+        "NAME",
+        "ID",
+        "ENDPOINT",
+        "HANDSHAKE",
+        "RX",
+        "TX",
+        "MTU4",
+        "MTU6",
+    ]);
+    for peer in peers {
+        for (at, lane) in peer.lanes.iter().enumerate() {
+            let name = if peer.foreign {
+                format!("{} (foreign)", peer.name)
+            } else {
+                peer.name.clone()
+            };
+            // Further lanes stand below the first.
+            let name = if at == 0 {
+                name
+            } else {
+                format!("  lane {at}")
+            };
+            table.add_row([
+                name,
+                peer.id.to_string(),
+                lane.endpoint
+                    .map_or_else(|| "unknown".to_owned(), |endpoint| endpoint.to_string()),
+                lane.handshake_age_ms.map_or_else(
+                    || "none".to_owned(),
+                    |age_ms| format!("{} ago", age(age_ms)),
+                ),
+                bytes(lane.rx_bytes),
+                bytes(lane.tx_bytes),
+                peer.pod_mtu.ipv4.to_string(),
+                peer.pod_mtu.ipv6.to_string(),
+            ]);
+        }
+    }
+    for column in table.column_iter_mut().skip(3) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+fn counts(title: &str, rows: &BTreeMap<String, u64>) -> Table {
+    let mut table = bare();
+    table.set_header([title, "PACKETS"]);
+    for (reason, packets) in rows {
+        table.add_row([reason.clone(), packets.to_string()]);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+/// A table without lines, as `kubectl` prints them.
+fn bare() -> Table {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled);
+    table
+}
+
+/// A time span in its two largest units.
+fn age(ms: u64) -> String {
+    let seconds = ms / 1000;
+    match seconds {
+        0 => format!("{ms}ms"),
+        1..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{}s", seconds / 60, seconds % 60),
+        3600..86400 => format!("{}h{}m", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{}d{}h", seconds / 86400, seconds % 86400 / 3600),
+    }
+}
+
+/// An amount in the largest binary unit that it fills, cut to one decimal.
+fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    let filled = UNITS
+        .iter()
+        .enumerate()
+        .take_while(|(at, _)| count >> (10 * (at + 1)) > 0);
+    let Some((at, unit)) = filled.last() else {
+        return format!("{count} B");
+    };
+    let tenths = (u128::from(count) * 10) >> (10 * (at + 1));
+    format!("{}.{} {unit}", tenths / 10, tenths % 10)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+use super::*;
+use hawser_tunnel::status::{Counters, LaneStatus, Pids, PodMtu};
+
+fn status() -> Status {
+    let lane = |endpoint: Option<&str>, handshake_age_ms| LaneStatus {
+        public_key: "k".to_owned(),
+        endpoint: endpoint.map(|text| text.parse().unwrap()),
+        handshake_age_ms,
+        handshakes: 1,
+        tx_bytes: 1536,
+        rx_bytes: 5 << 30,
+        tx_packets: 2,
+        rx_packets: 3,
+        preshared_key: false,
+    };
+    let peer = |id: &str, name: &str, foreign, lanes| PeerStatus {
+        id: id.parse().unwrap(),
+        name: name.to_owned(),
+        foreign,
+        pod_mtu: PodMtu {
+            ipv4: 1392,
+            ipv6: 1392,
+        },
+        lanes,
+    };
+    Status {
+        version: "0.1.0".to_owned(),
+        node: Some("1/1".parse().unwrap()),
+        revision: None,
+        device: "hawser0".to_owned(),
+        port: 51820,
+        public_keys: vec!["key".to_owned()],
+        uptime_ms: 61_000,
+        agent_connected: true,
+        pids: Pids {
+            keeper: 10,
+            data_plane: 11,
+        },
+        peers: vec![
+            peer(
+                "2/1",
+                "west-1",
+                false,
+                vec![
+                    lane(Some("192.0.2.11:51820"), Some(2_000)),
+                    lane(None, None),
+                ],
+            ),
+            peer(
+                "2/2",
+                "west-2",
+                true,
+                vec![lane(Some("[2001:db8::12]:51820"), Some(90_061_000))],
+            ),
+        ],
+        counters: Counters {
+            drops: BTreeMap::from([("MissingOption".to_owned(), 7)]),
+            ..Counters::default()
+        },
+        offloads: BTreeMap::new(),
+    }
+}
+
+#[test]
+fn the_table_is_for_people() {
+    let wanted = "\
+node      1/1, device hawser0, port 51820
+process   hawser-tunnel 0.1.0, up 1m1s, pids 10 (keeper) 11 (data plane)
+agent     connected, state revision none
+key       key
+traffic   sent 0 packets 0 B, received 0 packets 0 B
+
+ NAME              ID   ENDPOINT              HANDSHAKE       RX       TX  MTU4  MTU6
+ west-1            2/1  192.0.2.11:51820         2s ago  5.0 GiB  1.5 KiB  1392  1392
+   lane 1          2/1  unknown                    none  5.0 GiB  1.5 KiB  1392  1392
+ west-2 (foreign)  2/2  [2001:db8::12]:51820   1d1h ago  5.0 GiB  1.5 KiB  1392  1392
+
+ DROPPED BECAUSE  PACKETS
+ MissingOption          7
+";
+    assert_eq!(text(&status()).unwrap(), wanted);
+}
+
+#[test]
+fn amounts_and_ages_have_units() {
+    for (count, text) in [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1 << 20, "1.0 MiB"),
+        (u64::MAX, "16383.9 PiB"),
+    ] {
+        assert_eq!(bytes(count), text);
+    }
+    for (ms, text) in [
+        (999, "999ms"),
+        (59_999, "59s"),
+        (3_600_000, "1h0m"),
+        (86_400_000, "1d0h"),
+    ] {
+        assert_eq!(age(ms), text);
+    }
+}

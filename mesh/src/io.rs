@@ -1,0 +1,10 @@
+//! Everything that touches the kernel, files and sockets; nothing here decides.
+
+pub(crate) mod clamp_table;
+pub(crate) mod config_file;
+pub(crate) mod lock;
+pub(crate) mod netlink;
+pub(crate) mod secret_file;
+pub(crate) mod sysctl;
+pub(crate) mod tunnel_link;
+pub(crate) mod watch;

@@ -1,0 +1,12 @@
+//! The agent and the command line of Hawser.
+//!
+//! `hawser agent` owns the desired state of a node ([`agent`]): it reads `node.yaml` ([`config`]), loads
+//! the guard, sets up the kernel and tells the data plane, `hawser-tunnel`, whom to reach and how. It
+//! may die at any time; the data plane and the kernel go on with what they were told. The rest of
+//! the command line ([`cli`]) asks the data plane.
+
+pub mod agent;
+mod chain;
+pub mod cli;
+pub mod config;
+mod io;

@@ -1,0 +1,231 @@
+//! Makes the namespaces, links and addresses of a lab.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use anyhow::{Context as _, Result};
+
+use super::address::{
+    POD_GATEWAY_V4, POD_GATEWAY_V6, gateway, link_local, underlay, underlay_length, world,
+};
+use super::node::{Link, Node};
+use super::pod::Pod;
+use super::topology::{Family, Topology};
+use crate::io::{Netns, ip_batch};
+
+/// What a namespace is told before it has a device: no duplicate address detection, no router solicitations and no
+/// addresses that nobody asked for, so that the underlay carries only what nodes mean to send. What the product needs
+/// (forwarding and the like) is left to the product.
+const QUIET: [(&str, &str); 5] = [
+    ("net/ipv6/conf/default/accept_dad", "0"),
+    ("net/ipv6/conf/default/accept_ra", "0"),
+    ("net/ipv6/conf/default/autoconf", "0"),
+    ("net/ipv6/conf/default/router_solicitations", "0"),
+    ("net/ipv6/conf/default/addr_gen_mode", "1"),
+];
+
+/// Makes namespaces with these full names.
+pub(super) fn namespaces(names: &[String], mark: &str) -> Result<Vec<Netns>> {
+    let commands: String = names
+        .iter()
+        .map(|name| format!("netns add {name}\n"))
+        .collect();
+    ip_batch(None, &commands)?;
+    let mut made = Vec::new();
+    for name in names {
+        let netns = Netns::open(name)?.marked(mark);
+        netns.run(|| -> Result<()> {
+            for (key, value) in QUIET {
+                let path = format!("/proc/sys/{key}");
+                std::fs::write(&path, value).with_context(|| format!("failed to write {path}"))?;
+            }
+            Ok(())
+        })??;
+        netns.ip_batch("link set lo up\n")?;
+        made.push(netns);
+    }
+    Ok(made)
+}
+
+/// The bridge of a site in the router namespace.
+fn bridge(topology: &Topology, site: &str) -> String {
+    let sites: BTreeSet<&str> = topology
+        .clusters
+        .iter()
+        .map(super::topology::ClusterSpec::site)
+        .collect();
+    format!(
+        "br{}",
+        sites
+            .iter()
+            .position(|other| *other == site)
+            .unwrap_or_default()
+    )
+}
+
+/// The router: one bridge per site with a gateway address per cluster, and the world behind it.
+pub(super) fn router(topology: &Topology, router: &Netns) -> Result<()> {
+    for key in [
+        "net.ipv4.ip_forward",
+        "net.ipv6.conf.all.forwarding",
+        "net.ipv6.conf.default.forwarding",
+    ] {
+        router.sysctl_set(key, "1")?;
+    }
+    let mut commands = String::new();
+    let mut bridges = BTreeSet::new();
+    for cluster in &topology.clusters {
+        let name = bridge(topology, cluster.site());
+        if bridges.insert(name.clone()) {
+            writeln!(
+                commands,
+                "link add {name} mtu {} type bridge mcast_snooping 0",
+                topology.underlay.mtu
+            )?;
+            writeln!(commands, "link set {name} up")?;
+            writeln!(
+                commands,
+                "addr add {}/64 dev {name} nodad",
+                link_local(0, 0xfffe)
+            )?;
+        }
+        for family in Family::BOTH {
+            let (address, length) = (gateway(cluster.id, family), underlay_length(family));
+            writeln!(
+                commands,
+                "addr add {address}/{length} dev {name}{}",
+                nodad(address)
+            )?;
+        }
+    }
+    for family in Family::BOTH {
+        writeln!(
+            commands,
+            "addr add {} dev lo{}",
+            world(family),
+            nodad(world(family))
+        )?;
+    }
+    router.ip_batch(&commands)
+}
+
+/// Connects a namespace to the underlay of a cluster: `eth0` with addresses and default routes, and a port on the
+/// site's bridge. Returns the port, where a sniffer sees both directions.
+pub(super) fn underlay_link(
+    topology: &Topology,
+    router: &Netns,
+    netns: &Netns,
+    (name, cluster, index): (&str, u16, u16),
+) -> Result<Link> {
+    let port = format!("p{cluster}-{index}");
+    let site = topology
+        .clusters
+        .iter()
+        .find(|spec| spec.id == cluster)
+        .with_context(|| format!("no cluster with ID {cluster} in this lab"))?
+        .site();
+    let (mtu, bridge) = (topology.underlay.mtu, bridge(topology, site));
+    router.ip_batch(&format!(
+        "link add {port} mtu {mtu} type veth peer name eth0 mtu {mtu} netns {}\n\
+         link set {port} master {bridge}\n\
+         link set {port} up\n",
+        netns.name()
+    ))?;
+    let mut commands = format!(
+        "link set eth0 up\naddr add {}/64 dev eth0 nodad\n",
+        link_local(cluster, index)
+    );
+    for family in Family::BOTH {
+        let (address, length) = (underlay(cluster, index, family), underlay_length(family));
+        writeln!(
+            commands,
+            "addr add {address}/{length} dev eth0{}",
+            nodad(address)
+        )?;
+        writeln!(
+            commands,
+            "route add default via {} dev eth0",
+            gateway(cluster, family)
+        )?;
+    }
+    netns.ip_batch(&commands)?;
+    Ok(Link {
+        name: name.to_owned(),
+        netns: router.clone(),
+        device: port,
+    })
+}
+
+/// Connects a pod to its node.
+///
+/// Both ends know each other's MAC address for good, and the pod's gateway is a link-local address on its link: no ARP,
+/// no subnet, nothing shared between pods.
+pub(super) fn pod_link(topology: &Topology, node: &Netns, pod: &Pod) -> Result<()> {
+    let (mtu, device) = (topology.underlay.mtu, pod.host_device());
+    let mut commands = format!(
+        "link add {device} mtu {mtu} address {} type veth peer name eth0 mtu {mtu} address {} netns {}\n\
+         link set {device} up\n",
+        pod.host_mac(),
+        pod.mac(),
+        pod.netns().name()
+    );
+    for address in pod.addresses() {
+        writeln!(
+            commands,
+            "neigh replace {address} lladdr {} dev {device} nud permanent",
+            pod.mac()
+        )?;
+        // Stays when the router address goes: without a source of its own, and only used then.
+        let metric = if address.is_ipv4() { 200 } else { 2048 };
+        writeln!(
+            commands,
+            "route replace {address} dev {device} metric {metric}"
+        )?;
+    }
+    node.ip_batch(&commands)?;
+
+    let mut commands = String::from("link set eth0 up\n");
+    for address in pod.addresses() {
+        let gateway = match address {
+            IpAddr::V4(_) => IpAddr::V4(POD_GATEWAY_V4),
+            IpAddr::V6(_) => IpAddr::V6(POD_GATEWAY_V6),
+        };
+        writeln!(commands, "addr add {address} dev eth0{}", nodad(*address))?;
+        writeln!(
+            commands,
+            "neigh replace {gateway} lladdr {} dev eth0 nud permanent",
+            pod.host_mac()
+        )?;
+        writeln!(commands, "route add default via {gateway} dev eth0 onlink")?;
+    }
+    pod.netns().ip_batch(&commands)
+}
+
+/// Routes from a node to its pods with the router address as source, so that what the node itself says to a pod (ICMP
+/// errors, probes) comes from a legal address. Works only once the agent has put the router address on its device.
+pub(super) fn pod_routes(node: &Node) -> Result<()> {
+    let mut commands = String::new();
+    for pod in node.pods() {
+        for address in pod.addresses() {
+            let router = node
+                .router(super::address::family_of(*address))
+                .context("a pod without a router address")?;
+            let metric = if address.is_ipv4() {
+                ""
+            } else {
+                " metric 1024"
+            };
+            writeln!(
+                commands,
+                "route replace {address} dev {} src {router}{metric}",
+                pod.host_device()
+            )?;
+        }
+    }
+    node.netns().ip_batch(&commands)
+}
+
+const fn nodad(address: IpAddr) -> &'static str {
+    if address.is_ipv6() { " nodad" } else { "" }
+}

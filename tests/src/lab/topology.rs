@@ -1,0 +1,309 @@
+//! What a lab shall look like, as written in the file for `lab up`.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use anyhow::{Context as _, Result, bail};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// IPv4 or IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Both families, IPv4 first.
+    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    /// The option by which `ip`, `ping` and `iperf3` are told the family.
+    #[must_use]
+    pub const fn flag(self) -> &'static str {
+        match self {
+            Self::V4 => "-4",
+            Self::V6 => "-6",
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::V4 => "v4",
+            Self::V6 => "v6",
+        })
+    }
+}
+
+/// The clusters of a lab and the network between their nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Topology {
+    /// Every cluster.
+    pub clusters: Vec<ClusterSpec>,
+    /// The network between the nodes.
+    #[serde(default)]
+    pub underlay: UnderlaySpec,
+}
+
+/// One cluster of a lab.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClusterSpec {
+    /// Its name, a short DNS label.
+    pub name: String,
+    /// Its cluster ID, 1-255 here: it is the second byte of the addresses.
+    pub id: u16,
+    /// Clusters of the same site share one bridge. Default: a site of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site: Option<String>,
+    /// How many nodes, 1-99.
+    pub nodes: u16,
+    /// How many pods on each node, 0-99.
+    pub pods: u16,
+    /// The families that its pods speak.
+    #[serde(default = "both_families")]
+    pub families: Vec<Family>,
+    /// Pod prefixes in place of `10.<id>.0.0/16` and `fd01:<id>::/32`: an IPv4 /16, an IPv6 /32 or /48, or both.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prefixes: Vec<IpNet>,
+}
+
+/// The network between the nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct UnderlaySpec {
+    /// The family by which nodes reach each other. Nodes always have addresses of both.
+    pub family: Family,
+    /// The MTU of every link, pods' links too, in bytes: 1280-65535.
+    pub mtu: u32,
+    /// The UDP port of WireGuard.
+    pub port: u16,
+}
+
+impl Default for UnderlaySpec {
+    fn default() -> Self {
+        Self {
+            family: Family::V4,
+            mtu: 1500,
+            port: 51820,
+        }
+    }
+}
+
+fn both_families() -> Vec<Family> {
+    Family::BOTH.to_vec()
+}
+
+impl Topology {
+    /// Clusters `east` and `west`, two nodes each, two pods on each node, both families, as the demo uses.
+    #[must_use]
+    pub fn two_by_two() -> Self {
+        let cluster = |name: &str, id| ClusterSpec {
+            name: name.to_owned(),
+            id,
+            site: None,
+            nodes: 2,
+            pods: 2,
+            families: both_families(),
+            prefixes: Vec::new(),
+        };
+        Self {
+            clusters: vec![cluster("east", 1), cluster("west", 2)],
+            underlay: UnderlaySpec::default(),
+        }
+    }
+
+    /// The same clusters on another underlay.
+    #[must_use]
+    pub fn with_underlay(mut self, family: Family, mtu: u32) -> Self {
+        self.underlay.family = family;
+        self.underlay.mtu = mtu;
+        self
+    }
+
+    /// Reads a topology from YAML and checks it.
+    ///
+    /// # Errors
+    /// One line that names the field, the value and the rule.
+    pub fn parse(yaml: &str) -> Result<Self> {
+        let topology: Self = serde_saphyr::from_str(yaml).map_err(|error| {
+            anyhow::anyhow!(
+                "topology: {}",
+                error.to_string().lines().next().unwrap_or_default()
+            )
+        })?;
+        topology.check()?;
+        Ok(topology)
+    }
+
+    /// Checks that every name and address which follows from the topology is legal and unique.
+    ///
+    /// # Errors
+    /// One line that names the field, the value and the rule.
+    pub fn check(&self) -> Result<()> {
+        if self.clusters.is_empty() {
+            bail!("clusters: empty: a lab needs at least one cluster");
+        }
+        let (mut names, mut ids) = (BTreeSet::new(), BTreeSet::new());
+        for (index, cluster) in self.clusters.iter().enumerate() {
+            let at = || format!("clusters[{index}]");
+            cluster
+                .check()
+                .with_context(at)
+                .map_err(|error| anyhow::anyhow!("{error:#}"))?;
+            if !names.insert(&cluster.name) {
+                bail!(
+                    "{}.name: {}: used twice; names must be unique",
+                    at(),
+                    cluster.name
+                );
+            }
+            if !ids.insert(cluster.id) {
+                bail!(
+                    "{}.id: {}: used twice; cluster IDs must be unique",
+                    at(),
+                    cluster.id
+                );
+            }
+        }
+        if !(1280..=65535).contains(&self.underlay.mtu) {
+            bail!("underlay.mtu: {}: must be 1280 to 65535", self.underlay.mtu);
+        }
+        if self.underlay.port == 0 {
+            bail!("underlay.port: 0: must be 1 to 65535");
+        }
+        Ok(())
+    }
+}
+
+impl ClusterSpec {
+    /// The site that the cluster is on.
+    #[must_use]
+    pub fn site(&self) -> &str {
+        self.site.as_deref().unwrap_or(&self.name)
+    }
+
+    /// The prefix of all its pods in one family, if its pods speak it.
+    #[must_use]
+    pub fn prefix(&self, family: Family) -> Option<IpNet> {
+        if !self.families.contains(&family) {
+            return None;
+        }
+        let own = self
+            .prefixes
+            .iter()
+            .find(|prefix| super::address::family_of(prefix.addr()) == family);
+        own.copied()
+            .or_else(|| super::address::cluster_prefix(self.id, family))
+    }
+
+    /// The identities of its pods: the n-th pod of each node carries the same one, as the replicas of a workload do.
+    #[must_use]
+    pub fn identities(&self) -> Vec<u32> {
+        (1..=self.pods).map(|pod| self.identity(pod)).collect()
+    }
+
+    /// The identity of the n-th pod (from 1) of a node.
+    #[must_use]
+    pub fn identity(&self, pod: u16) -> u32 {
+        u32::from(self.id) * 1000 + u32::from(pod)
+    }
+
+    fn check(&self) -> Result<()> {
+        let label = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit();
+        if self.name.is_empty() || self.name.len() > 20 || !self.name.chars().all(label) {
+            bail!("name: {:?}: must be 1 to 20 of a-z and 0-9", self.name);
+        }
+        if !(1..=255).contains(&self.id) {
+            bail!("id: {}: must be 1 to 255 in a lab", self.id);
+        }
+        if !(1..=99).contains(&self.nodes) {
+            bail!("nodes: {}: must be 1 to 99", self.nodes);
+        }
+        if self.pods > 99 {
+            bail!("pods: {}: must be 0 to 99", self.pods);
+        }
+        if self.families.is_empty() {
+            bail!("families: empty: must name v4, v6 or both");
+        }
+        for prefix in &self.prefixes {
+            let fits = if prefix.addr().is_ipv4() {
+                &[16][..]
+            } else {
+                &[32, 48]
+            };
+            if !fits.contains(&prefix.prefix_len()) || prefix.trunc() != *prefix {
+                bail!(
+                    "prefixes: {prefix}: must be an IPv4 /16, or an IPv6 /32 or /48, without host bits"
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_smallest_file_is_enough() {
+        let topology =
+            Topology::parse("clusters:\n- { name: east, id: 1, nodes: 2, pods: 1 }\n").unwrap();
+        assert_eq!(topology.underlay, UnderlaySpec::default());
+        assert_eq!(topology.clusters[0].families, Family::BOTH);
+        assert_eq!(topology.clusters[0].identities(), [1001]);
+    }
+
+    #[test]
+    fn bad_files_are_refused_in_one_line() {
+        for (yaml, text) in [
+            (
+                "clusters: []",
+                "clusters: empty: a lab needs at least one cluster",
+            ),
+            (
+                "clusters: [{name: e, id: 256, nodes: 1, pods: 1}]",
+                "clusters[0]: id: 256: must be 1 to 255 in a lab",
+            ),
+            (
+                "clusters: [{name: E, id: 1, nodes: 1, pods: 1}]",
+                "clusters[0]: name: \"E\": must be 1 to 20 of a-z and 0-9",
+            ),
+            (
+                "clusters: [{name: e, id: 1, nodes: 0, pods: 1}]",
+                "clusters[0]: nodes: 0: must be 1 to 99",
+            ),
+            (
+                "clusters: [{name: e, id: 1, nodes: 1, pods: 1}, {name: f, id: 1, nodes: 1, pods: 1}]",
+                "clusters[1].id: 1: used twice; cluster IDs must be unique",
+            ),
+            (
+                "clusters: [{name: e, id: 1, nodes: 1, pods: 1}]\nunderlay: {mtu: 1000}",
+                "underlay.mtu: 1000: must be 1280 to 65535",
+            ),
+        ] {
+            assert_eq!(Topology::parse(yaml).unwrap_err().to_string(), text);
+        }
+        let unknown = Topology::parse("clusters: [{name: e, id: 1, nodes: 1, pods: 1, x: 2}]")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            unknown.contains('x') && !unknown.contains('\n'),
+            "{unknown}"
+        );
+    }
+
+    #[test]
+    fn a_topology_survives_its_own_yaml() {
+        let topology = Topology::two_by_two().with_underlay(Family::V6, 9000);
+        let yaml = serde_saphyr::to_string(&topology).unwrap();
+        assert_eq!(Topology::parse(&yaml).unwrap(), topology);
+    }
+}

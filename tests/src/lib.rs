@@ -1,0 +1,14 @@
+//! The lab: clusters out of network namespaces on one machine, sniffers on every underlay link, traffic that counts
+//! its own losses, and the demo.
+//!
+//! Start at [`lab::Lab`]: it builds the namespaces of a [`lab::Topology`], starts `hawser-tunnel` and `hawser agent`
+//! on every node, and removes all of it again whatever happens to the process. [`sniffer::Sniffer`] watches the
+//! underlay with parsers of its own, so that a mistake in the product's parsers cannot hide a leak. The end-to-end
+//! tests and the `lab` binary stand on this library.
+
+pub mod command;
+pub mod demo;
+pub mod io;
+pub mod lab;
+pub mod sniffer;
+pub mod traffic;

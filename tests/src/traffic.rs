@@ -1,0 +1,17 @@
+//! Traffic between pods that knows by itself whether it arrived.
+
+pub mod echo;
+pub mod http;
+mod iperf;
+mod latency;
+mod ping;
+mod sequence;
+mod tally;
+
+pub use echo::EchoServer;
+pub use http::HttpServer;
+pub use iperf::{IPERF_PATTERN, Iperf, IperfReport, IperfRun};
+pub use latency::Latency;
+pub use ping::{Ping, PingReport};
+pub use sequence::{LoadReport, LoadSpec, SequenceLoad};
+pub use tally::PairReport;

@@ -1,0 +1,413 @@
+//! The data plane's process: threads that carry packets between the kernel and [`Device`].
+//!
+//! | thread | waits for | does |
+//! |---|---|---|
+//! | `tap` | frames of the TAP | seals, sends |
+//! | `udp` | datagrams of the UDP sockets | opens, checks, writes to the TAP |
+//! | `timer` | time | WireGuard's timers |
+//! | main and `control` | the control socket | states, status, captures |
+//!
+//! It holds no capability: everything it uses was opened by its keeper.
+
+use crate::control::{CaptureRequest, Refusal, Request, Response, Revision, Role};
+use crate::device::{Device, TICK};
+use crate::inbound::Inbound;
+use crate::io::control_server::{self, Answer};
+use crate::io::state_file::{Found, Kept, StateFile};
+use crate::io::tap::{MAX_FRAME, Offloads, Tap};
+use crate::io::udp::{Received, UdpSockets};
+use crate::io::{capture_stream, clock, key_file, process};
+use crate::keeper::KeeperClient;
+use crate::outbound::Outbound;
+use crate::reject::Reject;
+use crate::state::{Checked, State};
+use crate::status::{Counters, Pids, Status};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tracing::{info, warn};
+
+/// Frames that are read before what was sealed is sent: a bound on delay, not a wait.
+const FRAMES: usize = 64;
+
+/// What the keeper hands over.
+#[derive(Debug)]
+pub struct Inherited {
+    /// The TAP.
+    pub tap: OwnedFd,
+    /// The UDP socket for IPv4.
+    pub udp4: OwnedFd,
+    /// The UDP socket for IPv6, where the kernel has it.
+    pub udp6: Option<OwnedFd>,
+    /// The listening control socket.
+    pub control: OwnedFd,
+    /// The way to ask the keeper.
+    pub keeper: OwnedFd,
+}
+
+/// What a data plane is told when it starts.
+#[derive(Debug)]
+pub struct Options {
+    /// Where key and state are.
+    pub state_dir: PathBuf,
+    /// The name of the TAP.
+    pub device: String,
+    /// The UDP port.
+    pub port: u16,
+}
+
+struct DataPlane {
+    device: Device,
+    tap: Tap,
+    udp: UdpSockets,
+    offloads: Offloads,
+    options: Options,
+    started: Instant,
+    control: Mutex<Control>,
+}
+
+/// What only control touches.
+struct Control {
+    file: StateFile,
+    revision: Option<Revision>,
+    keeper: KeeperClient,
+    sessions: u64,
+    /// The session of the agent, the newest that said so.
+    agent: Option<u64>,
+}
+
+/// Runs the data plane for ever.
+pub fn run(inherited: Inherited, options: Options) -> Result<(), Box<dyn std::error::Error>> {
+    let key = key_file::load_or_make(&options.state_dir)?;
+    process::drop_privileges()?;
+    let tap = Tap::inherit(inherited.tap);
+    let offloads = tap.set_offloads();
+    let udp = UdpSockets::inherit(Some(inherited.udp4), inherited.udp6)?;
+    let now = clock::now();
+    let plane = Arc::new(DataPlane {
+        device: Device::new(key, clock::random()?, now),
+        tap,
+        udp,
+        offloads,
+        control: Mutex::new(Control {
+            file: StateFile::new(&options.state_dir),
+            revision: None,
+            keeper: KeeperClient::new(inherited.keeper),
+            sessions: 0,
+            agent: None,
+        }),
+        options,
+        started: now,
+    });
+    plane.restore();
+    let (gso, gro) = plane.udp.offloads();
+    info!(
+        public_key = %plane.device.public_key(), tap_checksum = offloads.checksum, tap_tcp = offloads.tcp,
+        tap_udp = offloads.udp, udp_gso = gso, udp_gro = gro, "data plane runs"
+    );
+    spawn("tap", &plane, DataPlane::carry_out)?;
+    spawn("udp", &plane, DataPlane::carry_in)?;
+    spawn("timer", &plane, DataPlane::tick)?;
+    control_server::serve(&UnixListener::from(inherited.control), &plane)?;
+    Ok(())
+}
+
+/// A thread that carries packets must not end; if its kernel side breaks, the process does, and the
+/// keeper starts another.
+fn spawn(
+    name: &str,
+    plane: &Arc<DataPlane>,
+    run: fn(&DataPlane) -> io::Result<()>,
+) -> io::Result<()> {
+    let plane = Arc::clone(plane);
+    let named = name.to_owned();
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            let ended = run(&plane);
+            tracing::error!(thread = named, error = ?ended.err(), "thread ended");
+            std::process::abort();
+        })?;
+    Ok(())
+}
+
+impl DataPlane {
+    /// From the TAP to the underlay.
+    fn carry_out(&self) -> io::Result<()> {
+        let mut frame = vec![0; MAX_FRAME];
+        let mut outbound = Outbound::default();
+        loop {
+            let mut fds = [PollFd::new(self.tap.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let now = clock::now();
+            for _ in 0..FRAMES {
+                match self.tap.read(&mut frame) {
+                    Ok((header, length)) => {
+                        self.device
+                            .handle_frame(&mut outbound, header, &frame[..length], now)
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                        self.device.drops().count(Reject::FrameMalformed);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            self.device.flush(&mut outbound, now);
+            self.udp.send(&outbound.datagrams, self.device.drops());
+            self.device.count(Some(&mut outbound), None);
+            outbound.clear();
+        }
+    }
+
+    /// From the underlay to the TAP.
+    fn carry_in(&self) -> io::Result<()> {
+        let mut received = Received::default();
+        let mut inbound = Inbound::default();
+        let mut swept = clock::now();
+        loop {
+            self.udp.wait(Duration::from_secs(1))?;
+            let now = clock::now();
+            self.udp.receive(&mut received)?;
+            self.device
+                .handle_datagrams(&mut inbound, received.bytes(), received.datagrams(), now);
+            for (frame, &header) in inbound.frames.iter() {
+                if self.tap.write(header, frame).is_err() {
+                    self.device.drops().count(Reject::TapWrite);
+                }
+            }
+            self.udp.send(&inbound.datagrams, self.device.drops());
+            self.device.count(None, Some(&mut inbound));
+            inbound.clear();
+            if now.saturating_duration_since(swept) >= Duration::from_secs(1) {
+                self.device.handle_inbound_timeout(&mut inbound, now);
+                swept = now;
+            }
+        }
+    }
+
+    fn tick(&self) -> io::Result<()> {
+        let mut out = Outbound::default();
+        loop {
+            // The process has nothing else to wait for here: time itself is the event.
+            let timeout = PollTimeout::try_from(TICK).map_err(io::Error::other)?;
+            let _ = poll(&mut [], timeout);
+            self.device.handle_timeout(clock::now(), &mut out.datagrams);
+            self.udp.send(&out.datagrams, self.device.drops());
+            out.clear();
+        }
+    }
+
+    /// Puts the last state in force, with nobody asked.
+    fn restore(&self) {
+        let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        match control.file.load() {
+            Ok(Found::Nothing) => info!("no state was kept: waiting for an agent"),
+            Ok(Found::State(kept)) => {
+                let Kept {
+                    revision, state, ..
+                } = *kept;
+                match state.check() {
+                    Ok(state) => {
+                        info!(
+                            revision = revision.number,
+                            peers = state.peers.len(),
+                            "kept state is in force"
+                        );
+                        self.put_in_force(state);
+                        control.revision = Some(revision);
+                    }
+                    Err(error) => warn!(%error, "kept state breaks a rule: waiting for an agent"),
+                }
+            }
+            Ok(Found::SetAside { path, reason }) => {
+                warn!(path = %path.display(), reason, "kept state was set aside: waiting for an agent");
+            }
+            Err(error) => warn!(%error, "kept state could not be read: waiting for an agent"),
+        }
+    }
+
+    fn put_in_force(&self, state: Checked) {
+        let mut out = Outbound::default();
+        self.device.apply(state, clock::now(), &mut out.datagrams);
+        self.udp.send(&out.datagrams, self.device.drops());
+    }
+
+    /// Guards, keeps and puts in force a state: all, or nothing.
+    fn replace(&self, control: &mut Control, state: State) -> Response {
+        let digest = state.digest();
+        if let Some(revision) = control
+            .revision
+            .filter(|revision| revision.digest == digest)
+        {
+            return Response::Applied {
+                revision,
+                changed: false,
+            };
+        }
+        let state = match state.check() {
+            Ok(state) => state,
+            Err(error) => return refused(Refusal::InvalidState, error.to_string()),
+        };
+        // The guard first: a prefix is protected before anything leads there.
+        if let Err(error) = control.keeper.guard(&state.guard) {
+            return refused(Refusal::GuardFailed, error.to_string());
+        }
+        let number = control.revision.map_or(0, |revision| revision.number) + 1;
+        let revision = Revision { number, digest };
+        if let Err(error) = control.file.store(revision, &state) {
+            return refused(Refusal::NotPersisted, error.to_string());
+        }
+        control.revision = Some(revision);
+        info!(
+            revision = number,
+            peers = state.peers.len(),
+            endpoints = state.endpoints.len(),
+            "state is in force"
+        );
+        self.put_in_force(state);
+        Response::Applied {
+            revision,
+            changed: true,
+        }
+    }
+
+    fn change(
+        &self,
+        control: &mut Control,
+        from: u64,
+        changes: Vec<crate::state::Change>,
+        digest: crate::state::Digest,
+    ) -> Response {
+        let in_force = self.device.table();
+        let Some(table) = in_force.filter(|_| {
+            control
+                .revision
+                .is_some_and(|revision| revision.number == from)
+        }) else {
+            let number = control.revision.map(|revision| revision.number);
+            return refused(
+                Refusal::RevisionGap,
+                format!("revision in force is {number:?}, not {from}"),
+            );
+        };
+        match table.state.with_changes(changes) {
+            Ok(state) if state.digest() == digest => self.replace(control, state),
+            Ok(_) => refused(Refusal::DigestMismatch, "the changes lead to another state"),
+            Err(error) => refused(Refusal::InvalidState, error.to_string()),
+        }
+    }
+
+    fn counters(&self, control: &mut Control) -> Counters {
+        Counters {
+            guard: control.keeper.guard_drops().unwrap_or_default(),
+            ..self.device.counters()
+        }
+    }
+
+    fn status(&self, control: &mut Control) -> Status {
+        let now = clock::now();
+        let (gso, gro) = self.udp.offloads();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            node: self.device.table().map(|table| table.node),
+            revision: control.revision,
+            device: self.options.device.clone(),
+            port: self.options.port,
+            public_keys: vec![self.device.public_key().to_string()],
+            uptime_ms: u64::try_from(now.saturating_duration_since(self.started).as_millis())
+                .unwrap_or(u64::MAX),
+            agent_connected: control.agent.is_some(),
+            pids: Pids {
+                keeper: std::os::unix::process::parent_id(),
+                data_plane: std::process::id(),
+            },
+            peers: self.device.peer_status(now),
+            counters: self.counters(control),
+            offloads: BTreeMap::from([
+                ("tap_checksum".to_owned(), self.offloads.checksum),
+                ("tap_tcp".to_owned(), self.offloads.tcp),
+                ("tap_udp".to_owned(), self.offloads.udp),
+                ("udp_gso".to_owned(), gso),
+                ("udp_gro".to_owned(), gro),
+            ]),
+        }
+    }
+}
+
+fn refused(reason: Refusal, detail: impl Into<String>) -> Response {
+    Response::Refused {
+        reason,
+        detail: detail.into(),
+    }
+}
+
+impl Answer for DataPlane {
+    fn opened(&self, role: Role) -> (Response, u64) {
+        let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        control.sessions += 1;
+        if role == Role::Agent {
+            control.agent = Some(control.sessions);
+        }
+        let hello = Response::Hello {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            public_keys: vec![self.device.public_key().to_string()],
+        };
+        (hello, control.sessions)
+    }
+
+    fn closed(&self, session: u64) {
+        let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        if control.agent == Some(session) {
+            control.agent = None;
+        }
+    }
+
+    fn answer(&self, session: u64, request: Request) -> Response {
+        let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        let control = &mut *control;
+        let sets = matches!(request, Request::Replace { .. } | Request::Change { .. });
+        if sets && control.agent != Some(session) {
+            return refused(
+                Refusal::NotTheAgent,
+                "another agent has taken over, or this is none",
+            );
+        }
+        match request {
+            Request::Hello { .. } => refused(Refusal::Protocol, "hello was said already"),
+            Request::Revision => Response::Revision(control.revision),
+            Request::State => Response::State(
+                self.device
+                    .table()
+                    .map(|table| Box::new(State::clone(&table.state))),
+            ),
+            Request::Replace { state } => self.replace(control, *state),
+            Request::Change {
+                from,
+                changes,
+                digest,
+            } => self.change(control, from, changes, digest),
+            Request::Status => Response::Status(Box::new(self.status(control))),
+            Request::Counters => Response::Counters(self.counters(control)),
+            Request::Capture(_) => {
+                refused(Refusal::Protocol, "a capture takes the whole connection")
+            }
+        }
+    }
+
+    fn capture(&self, request: CaptureRequest, socket: &UnixStream) -> io::Result<()> {
+        let lost = capture_stream::run(self.device.capture(), request, socket)?;
+        if lost > 0 {
+            warn!(lost, "a capture was too slow");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,341 @@
+//! The data plane of a node, without a clock, a socket or a device of its own.
+//!
+//! Frames and datagrams come in with `now`; frames, datagrams and counts come out. The threads that
+//! call it share it: [`Device::handle_frame`] and [`Device::flush`] (outbound.rs) from the TAP's
+//! thread, [`Device::handle_datagrams`] (inbound.rs) from the UDP socket's, [`Device::handle_timeout`]
+//! from a timer, [`Device::apply`] from control. None of them waits for another longer than a lane
+//! takes for one batch.
+
+use crate::batch::Datagrams;
+use crate::capture::Capture;
+use crate::engine::BoringtunEngine;
+use crate::forwarding::Forwarding;
+use crate::handshake_limit::HandshakeLimit;
+use crate::inbound::Inbound;
+use crate::key::{PrivateKey, PublicKey};
+use crate::lane::{Lane, LaneKeys};
+use crate::node::NodeId;
+use crate::outbound::Outbound;
+use crate::reject::{Drops, Reject};
+use crate::state::Checked;
+use crate::status::{Counters, LaneStatus, PeerStatus};
+use crate::wireguard::{Mac1, Message};
+use arc_swap::ArcSwapOption;
+use blake2::{Blake2s256, Digest as _};
+use boringtun::noise::handshake::parse_handshake_anon;
+use boringtun::noise::rate_limiter::RateLimiter;
+use boringtun::noise::{Packet, TunnResult};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How often [`Device::handle_timeout`] wants to be called: WireGuard's timers count in seconds, its
+/// retransmissions have a jitter of 333 ms.
+pub const TICK: Duration = Duration::from_millis(100);
+
+/// Handshakes a second from all sources together before cookies are asked for.
+const HANDSHAKES_A_SECOND: u64 = 2_000;
+
+/// The data plane of a node.
+#[derive(Debug)]
+pub struct Device {
+    private: PrivateKey,
+    public: PublicKey,
+    table: ArcSwapOption<Forwarding>,
+    control: Mutex<Control>,
+    mac1: Mac1,
+    limit: Mutex<HandshakeLimit>,
+    cookies: Cookies,
+    drops: Drops,
+    capture: Capture,
+    totals: Totals,
+}
+
+/// What only a change of state touches.
+#[derive(Debug)]
+struct Control {
+    seed: [u8; 32],
+    indices: u64,
+}
+
+#[derive(Debug, Default)]
+struct Totals {
+    tx_packets: AtomicU64,
+    tx_bytes: AtomicU64,
+    rx_packets: AtomicU64,
+    rx_bytes: AtomicU64,
+}
+
+/// boringtun's limiters: one that asks for cookies, and one for the engines behind it.
+struct Cookies {
+    asking: RateLimiter,
+    unlimited: Arc<RateLimiter>,
+}
+
+impl std::fmt::Debug for Cookies {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Cookies")
+    }
+}
+
+impl Device {
+    /// A data plane without a state. `seed` is 32 random bytes: session indices come from it.
+    pub fn new(private: PrivateKey, seed: [u8; 32], now: Instant) -> Self {
+        crate::clock::observe(now);
+        let public = private.public();
+        let key = boringtun::x25519::PublicKey::from(*public.as_bytes());
+        Self {
+            public,
+            table: ArcSwapOption::empty(),
+            control: Mutex::new(Control { seed, indices: 0 }),
+            mac1: Mac1::new(&public),
+            limit: Mutex::new(HandshakeLimit::default()),
+            cookies: Cookies {
+                asking: RateLimiter::new(&key, HANDSHAKES_A_SECOND),
+                unlimited: BoringtunEngine::unlimited(&public),
+            },
+            drops: Drops::default(),
+            capture: Capture::default(),
+            totals: Totals::default(),
+            private,
+        }
+    }
+
+    /// This node's key.
+    pub fn public_key(&self) -> PublicKey {
+        self.public
+    }
+
+    /// Drops by reason.
+    pub fn drops(&self) -> &Drops {
+        &self.drops
+    }
+
+    /// Who looks into the tunnel.
+    pub fn capture(&self) -> &Capture {
+        &self.capture
+    }
+
+    /// The table in force.
+    pub fn table(&self) -> Option<Arc<Forwarding>> {
+        self.table.load_full()
+    }
+
+    /// Puts a state in force. Lanes that it keeps keep their sessions; new ones start a handshake,
+    /// whose messages are left in `out`.
+    pub fn apply(&self, state: Checked, now: Instant, out: &mut Datagrams) {
+        let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = self.table();
+        let mut indices: std::collections::BTreeSet<u32> =
+            lanes(old.as_deref()).map(|lane| lane.index()).collect();
+        let mut fresh = Vec::new();
+        let table = Forwarding::new(state, &mut |peer, desired| {
+            let kept = old.as_deref().and_then(|old| {
+                let (_, lane) = old.lane_by_key(&desired.public_key)?;
+                lane.serves(peer, desired).then(|| Arc::clone(lane))
+            });
+            if let Some(lane) = kept {
+                let before = old
+                    .as_deref()
+                    .and_then(|old| desired_endpoint(old, peer, &desired.public_key));
+                if before != desired.endpoint {
+                    lane.set_endpoint(desired.endpoint);
+                }
+                return lane;
+            }
+            let index = control.index(&mut indices);
+            let keys = LaneKeys {
+                private: &self.private,
+                unlimited: &self.cookies.unlimited,
+                index,
+            };
+            let lane = Arc::new(Lane::new(peer, desired, &keys, now));
+            fresh.push(Arc::clone(&lane));
+            lane
+        });
+        let removed = lanes(old.as_deref()).filter(|lane| {
+            !table
+                .lane_by_key(&lane.public_key())
+                .is_some_and(|(_, kept)| Arc::ptr_eq(kept, lane))
+        });
+        let waited: usize = removed.map(|lane| lane.waiting()).sum();
+        self.drops.add(Reject::PeerRemoved, waited as u64);
+        self.table.store(Some(Arc::new(table)));
+        drop(control);
+        fresh.iter().for_each(|lane| lane.initiate(now, out));
+    }
+
+    /// Starts a new handshake with a peer at once. Returns whether there is such a peer.
+    pub fn rekey(&self, peer: NodeId, now: Instant, out: &mut Datagrams) -> bool {
+        let table = self.table();
+        let Some(peer) = table.as_ref().and_then(|table| table.peer(peer)) else {
+            return false;
+        };
+        peer.lanes.iter().for_each(|lane| lane.initiate(now, out));
+        true
+    }
+
+    /// Advances all timers; messages that are due are left in `out`.
+    pub fn handle_timeout(&self, now: Instant, out: &mut Datagrams) {
+        crate::clock::observe(now);
+        self.cookies.asking.reset_count();
+        let table = self.table();
+        lanes(table.as_deref()).for_each(|lane| lane.handle_timeout(now, out));
+    }
+
+    pub(crate) fn handle_handshake(
+        &self,
+        table: &Forwarding,
+        kind: Message,
+        message: &[u8],
+        from: SocketAddr,
+        now: Instant,
+        out: &mut Datagrams,
+    ) -> Result<(), Reject> {
+        if let Message::Cookie { receiver } = kind {
+            let (_, lane) = table
+                .lane_by_index(receiver)
+                .ok_or(Reject::WgUnknownIndex)?;
+            return lane.handle_handshake(message, from, now, out);
+        }
+        if !self.mac1.verify(message) {
+            return Err(Reject::WgMac1);
+        }
+        if !self
+            .limit
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .admit(from.ip(), now)
+        {
+            return Err(Reject::WgSourceLimit);
+        }
+        let mut cookie = [0; crate::engine::HANDSHAKE_MAX];
+        let packet = match self
+            .cookies
+            .asking
+            .verify_packet(Some(from.ip()), message, &mut cookie)
+        {
+            Ok(packet) => packet,
+            Err(TunnResult::WriteToNetwork(cookie)) => {
+                out.push(cookie, from);
+                return Err(Reject::WgUnderLoad);
+            }
+            Err(_) => return Err(Reject::WgHandshake),
+        };
+        let (_, lane) = match packet {
+            Packet::HandshakeInit(initiation) => {
+                let secret = self.private.to_static_secret();
+                let public = boringtun::x25519::PublicKey::from(*self.public.as_bytes());
+                let half = parse_handshake_anon(&secret, &public, &initiation)
+                    .map_err(|_| Reject::WgHandshake)?;
+                let key = PublicKey::new(half.peer_static_public);
+                table.lane_by_key(&key).ok_or(Reject::WgUnknownPeer)?
+            }
+            Packet::HandshakeResponse(response) => table
+                .lane_by_index(response.receiver_idx)
+                .ok_or(Reject::WgUnknownIndex)?,
+            Packet::PacketCookieReply(_) | Packet::PacketData(_) => {
+                return Err(Reject::WgMalformed);
+            }
+        };
+        lane.handle_handshake(message, from, now, out)
+    }
+
+    /// Adds what a batch did to the totals.
+    pub fn count(&self, outbound: Option<&mut Outbound>, inbound: Option<&mut Inbound>) {
+        let add = |total: &AtomicU64, count: u64| total.fetch_add(count, Ordering::Relaxed);
+        if let Some((packets, bytes)) = outbound.map(Outbound::take_counts) {
+            add(&self.totals.tx_packets, packets);
+            add(&self.totals.tx_bytes, bytes);
+        }
+        if let Some((packets, bytes)) = inbound.map(Inbound::take_counts) {
+            add(&self.totals.rx_packets, packets);
+            add(&self.totals.rx_bytes, bytes);
+        }
+    }
+
+    /// Packets, bytes and drops so far. The guard's part is not known here.
+    pub fn counters(&self) -> Counters {
+        let of = |total: &AtomicU64| total.load(Ordering::Relaxed);
+        Counters {
+            tx_packets: of(&self.totals.tx_packets),
+            rx_packets: of(&self.totals.rx_packets),
+            tx_bytes: of(&self.totals.tx_bytes),
+            rx_bytes: of(&self.totals.rx_bytes),
+            drops: self.drops.by_name(),
+            guard: BTreeMap::new(),
+        }
+    }
+
+    /// The peers as an operator sees them.
+    pub fn peer_status(&self, now: Instant) -> Vec<PeerStatus> {
+        let table = self.table();
+        let peers = table.iter().flat_map(|table| table.peers());
+        peers
+            .map(|peer| PeerStatus {
+                id: peer.id,
+                name: peer.name.clone(),
+                foreign: matches!(peer.kind, crate::state::PeerKind::Foreign { .. }),
+                pod_mtu: peer.pod_mtu(peer.lanes.first().map(|lane| lane.family())),
+                lanes: peer
+                    .lanes
+                    .iter()
+                    .map(|lane| lane_status(lane, now))
+                    .collect(),
+            })
+            .collect()
+    }
+}
+
+fn lanes(table: Option<&Forwarding>) -> impl Iterator<Item = &Arc<Lane>> {
+    table
+        .into_iter()
+        .flat_map(Forwarding::peers)
+        .flat_map(|peer| &peer.lanes)
+}
+
+fn desired_endpoint(table: &Forwarding, peer: NodeId, key: &PublicKey) -> Option<SocketAddr> {
+    table
+        .state
+        .peers
+        .get(&peer)?
+        .lanes
+        .iter()
+        .find(|lane| lane.public_key == *key)?
+        .endpoint
+}
+
+fn lane_status(lane: &Lane, now: Instant) -> LaneStatus {
+    let snapshot = lane.snapshot(now);
+    let milliseconds = |age: Duration| u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+    LaneStatus {
+        public_key: lane.public_key().to_string(),
+        endpoint: snapshot.endpoint,
+        handshake_age_ms: snapshot.handshake_age.map(milliseconds),
+        handshakes: snapshot.totals.handshakes,
+        tx_bytes: snapshot.totals.tx_bytes,
+        rx_bytes: snapshot.totals.rx_bytes,
+        tx_packets: snapshot.totals.tx_packets,
+        rx_packets: snapshot.totals.rx_packets,
+        preshared_key: lane.has_preshared_key(),
+    }
+}
+
+impl Control {
+    /// A session index nobody else has: 24 bits that tell an observer nothing.
+    fn index(&mut self, taken: &mut std::collections::BTreeSet<u32>) -> u32 {
+        loop {
+            let hash = Blake2s256::new()
+                .chain_update(self.seed)
+                .chain_update(self.indices.to_le_bytes())
+                .finalize();
+            self.indices += 1;
+            let index = u32::from_be_bytes([0, hash[0], hash[1], hash[2]]);
+            if taken.insert(index) {
+                return index;
+            }
+        }
+    }
+}

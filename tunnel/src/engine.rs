@@ -1,0 +1,88 @@
+//! The WireGuard engine behind one lane of one peer, as a trait that takes batches.
+//!
+//! An engine knows one pair of keys: sessions, their timers and the messages between them. Who may
+//! send what, where a peer is reached, what waits for a handshake: all that is [`crate::lane`]'s.
+
+use crate::batch::{Batch, Datagrams};
+use crate::reject::Reject;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+mod boringtun;
+pub use self::boringtun::BoringtunEngine;
+
+/// The longest message of a handshake, in bytes; also boringtun's lower limit for its buffers.
+pub const HANDSHAKE_MAX: usize = 148;
+
+/// What a data message costs on top of its plaintext: header (16) and tag (16).
+pub const DATA_OVERHEAD: usize = 32;
+
+/// What became of a handshake message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handshake {
+    /// Nothing more to do.
+    Done,
+    /// Its sender proved to be the peer; the reply that was written goes back to it.
+    Reply,
+}
+
+/// What a timer led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timeout {
+    /// Nothing.
+    Idle,
+    /// A message was written that goes to the peer.
+    Send,
+    /// All sessions and attempts are over; keys are erased.
+    Expired,
+}
+
+/// A message that was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// The plaintext of one data message.
+    Packet,
+    /// A keepalive: it proves the peer and carries nothing.
+    Keepalive,
+    /// It did not open.
+    Rejected(Reject),
+}
+
+/// One pair of WireGuard keys.
+pub trait Engine: Send + std::fmt::Debug {
+    /// How long ago the handshake of the session in use was; `None` without a session.
+    fn session_age(&self, now: Instant) -> Option<Duration>;
+
+    /// Seals every plaintext in order, each as a message to `endpoint`. There must be a session.
+    /// Plaintexts are whole cipher blocks already.
+    fn seal<T>(
+        &mut self,
+        plaintexts: &Batch<T>,
+        endpoint: SocketAddr,
+        now: Instant,
+        out: &mut Datagrams,
+    );
+
+    /// Opens data messages in order: one entry in `out` for each.
+    fn open<'a>(
+        &mut self,
+        messages: impl Iterator<Item = &'a [u8]>,
+        now: Instant,
+        out: &mut Batch<Opened>,
+    );
+
+    /// Takes a handshake message whose first MAC was checked.
+    fn handle_handshake(
+        &mut self,
+        message: &[u8],
+        now: Instant,
+        reply: &mut Vec<u8>,
+    ) -> Result<Handshake, Reject>;
+
+    /// Starts a handshake, or repeats the initiation of the one that runs where `again` says so.
+    /// Returns whether a message was written.
+    fn initiate(&mut self, again: bool, now: Instant, out: &mut Vec<u8>) -> bool;
+
+    /// Advances the timers: retransmission, rekey, keepalive, erasure.
+    fn handle_timeout(&mut self, now: Instant, out: &mut Vec<u8>) -> Timeout;
+}

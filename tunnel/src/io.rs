@@ -1,0 +1,14 @@
+//! The kernel's side: one resource a file, and no decisions.
+
+pub mod capture_stream;
+pub mod clock;
+pub mod control_client;
+pub mod control_server;
+pub mod key_file;
+pub mod message;
+pub mod netlink_watch;
+pub mod nft;
+pub mod process;
+pub mod state_file;
+pub mod tap;
+pub mod udp;

@@ -1,0 +1,116 @@
+//! The answering side of the control socket: one thread a connection, a few connections.
+
+use crate::control::{CaptureRequest, PROTOCOL, Refusal, Request, Response, Role};
+use crate::io::message;
+use nix::sys::socket::{getsockopt, sockopt};
+use std::io;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Connections at once: an agent, a scraper, some people. One more is hung up on.
+const MAX_CONNECTIONS: usize = 32;
+
+/// Who answers.
+pub trait Answer: Send + Sync + 'static {
+    /// Answers one request; `session` is what [`Self::opened`] gave.
+    fn answer(&self, session: u64, request: Request) -> Response;
+    /// A connection said hello; returns the version, the keys, and a number for the session.
+    fn opened(&self, role: Role) -> (Response, u64);
+    /// It went away.
+    fn closed(&self, session: u64);
+    /// Runs a capture until the client hangs up.
+    fn capture(&self, request: CaptureRequest, socket: &UnixStream) -> io::Result<()>;
+}
+
+/// Serves connections for ever.
+pub fn serve(listener: &UnixListener, answer: &Arc<impl Answer>) -> io::Result<()> {
+    let open = Arc::new(AtomicUsize::new(0));
+    loop {
+        let (socket, _) = match listener.accept() {
+            Ok(accepted) => accepted,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted
+                ) =>
+            {
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        if open.load(Ordering::Relaxed) >= MAX_CONNECTIONS || !is_root(&socket) {
+            continue;
+        }
+        open.fetch_add(1, Ordering::Relaxed);
+        let (answer, open) = (Arc::clone(answer), Arc::clone(&open));
+        std::thread::Builder::new()
+            .name("control".to_owned())
+            .spawn(move || {
+                // A connection that breaks is the client's affair; it comes again if it wants something.
+                let _ = converse(&socket, &*answer);
+                open.fetch_sub(1, Ordering::Relaxed);
+            })?;
+    }
+}
+
+fn is_root(socket: &UnixStream) -> bool {
+    getsockopt(socket, sockopt::PeerCredentials).is_ok_and(|peer| peer.uid() == 0)
+}
+
+fn refused(reason: Refusal, detail: impl Into<String>) -> Response {
+    Response::Refused {
+        reason,
+        detail: detail.into(),
+    }
+}
+
+fn converse(socket: &UnixStream, answer: &impl Answer) -> io::Result<()> {
+    let Some(hello) = read_request(socket)? else {
+        return Ok(());
+    };
+    let role = match hello {
+        Ok(Request::Hello {
+            protocol: PROTOCOL,
+            role,
+        }) => role,
+        Ok(Request::Hello { protocol, .. }) => {
+            let detail = format!("protocol {protocol}: this hawser-tunnel speaks {PROTOCOL}");
+            return message::write(socket, &refused(Refusal::Protocol, detail));
+        }
+        Ok(_) => {
+            return message::write(socket, &refused(Refusal::Protocol, "hello must come first"));
+        }
+        Err(malformed) => return message::write(socket, &malformed),
+    };
+    let (hello, session) = answer.opened(role);
+    let done = message::write(socket, &hello).and_then(|()| questions(socket, answer, session));
+    answer.closed(session);
+    done
+}
+
+fn questions(socket: &UnixStream, answer: &impl Answer, session: u64) -> io::Result<()> {
+    while let Some(request) = read_request(socket)? {
+        let response = match request {
+            Ok(Request::Capture(request)) => {
+                message::write(socket, &Response::Capturing)?;
+                return answer.capture(request, socket);
+            }
+            Ok(request) => answer.answer(session, request),
+            Err(malformed) => malformed,
+        };
+        message::write(socket, &response)?;
+    }
+    Ok(())
+}
+
+/// A request, or the answer to bytes that are none.
+fn read_request(socket: &UnixStream) -> io::Result<Option<Result<Request, Response>>> {
+    let Some(bytes) = message::read_bytes(socket)? else {
+        return Ok(None);
+    };
+    let parsed = serde_json::from_slice(&bytes);
+    Ok(Some(parsed.map_err(|error| {
+        refused(Refusal::Malformed, error.to_string())
+    })))
+}

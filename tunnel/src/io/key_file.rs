@@ -1,0 +1,141 @@
+//! The node's WireGuard key on disk: made once, mode 0600, used again after restart and reboot.
+
+use crate::io::clock;
+use crate::key::PrivateKey;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+/// Why there is no key.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyFileError {
+    /// The directory or file could not be read or made.
+    #[error("{}: failed to {action}", path.display())]
+    File {
+        /// The path.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// Others could read it.
+    #[error("{}: mode is {mode:04o}; a key must be a file of mode 0600: chmod 600 it", path.display())]
+    Mode {
+        /// The path.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// It holds something else.
+    #[error("{}: {source}; remove it to have a new key made", path.display())]
+    Content {
+        /// The path.
+        path: PathBuf,
+        /// What is wrong.
+        source: crate::key::KeyError,
+    },
+}
+
+/// The key in `directory`, which is made where there is none.
+pub fn load_or_make(directory: &Path) -> Result<PrivateKey, KeyFileError> {
+    let path = directory.join("wireguard.key");
+    let failed = |action| {
+        let path = path.clone();
+        move |source| KeyFileError::File {
+            path,
+            action,
+            source,
+        }
+    };
+    make_directory(directory).map_err(|source| KeyFileError::File {
+        path: directory.to_owned(),
+        action: "make the directory",
+        source,
+    })?;
+    if !path.try_exists().map_err(failed("look for the key"))? {
+        make(directory, &path).map_err(failed("make the key"))?;
+    }
+    let mut file = fs::File::open(&path).map_err(failed("open the key"))?;
+    let metadata = file.metadata().map_err(failed("look at the key"))?;
+    let mode = metadata.mode() & 0o7777;
+    if !metadata.is_file() || mode & 0o077 != 0 {
+        return Err(KeyFileError::Mode { path, mode });
+    }
+    let mut text = Zeroizing::new(String::new());
+    file.read_to_string(&mut text)
+        .map_err(failed("read the key"))?;
+    PrivateKey::from_base64(&text).map_err(|source| KeyFileError::Content { path, source })
+}
+
+/// Makes a directory that only root enters.
+pub fn make_directory(directory: &Path) -> io::Result<()> {
+    fs::create_dir_all(directory)?;
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o700))
+}
+
+/// Writes a new key beside and links it into place, so that two who make one end with the same.
+fn make(directory: &Path, path: &Path) -> io::Result<()> {
+    let new = directory.join(format!("wireguard.key.{}", std::process::id()));
+    let key = PrivateKey::from_random(clock::random()?);
+    let written = (|| {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&new)?;
+        file.write_all(key.to_base64().as_bytes())?;
+        file.write_all(b"\n")?;
+        file.sync_all()?;
+        match fs::hard_link(&new, path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            linked => linked,
+        }
+    })();
+    fs::remove_file(&new)?;
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn made_once_and_used_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("tunnel");
+        let key = load_or_make(&state).unwrap();
+        assert_eq!(load_or_make(&state).unwrap().public(), key.public());
+        assert_eq!(
+            fs::metadata(state.join("wireguard.key")).unwrap().mode() & 0o777,
+            0o600
+        );
+        assert_eq!(fs::metadata(&state).unwrap().mode() & 0o777, 0o700);
+        assert_eq!(
+            fs::read_dir(&state).unwrap().count(),
+            1,
+            "nothing else is left"
+        );
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_or_that_is_none_is_refused_by_name() {
+        let directory = tempfile::tempdir().unwrap();
+        load_or_make(directory.path()).unwrap();
+        let path = directory.path().join("wireguard.key");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let text = load_or_make(directory.path()).unwrap_err().to_string();
+        assert!(
+            text.ends_with("mode is 0644; a key must be a file of mode 0600: chmod 600 it"),
+            "{text}"
+        );
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(&path, "short\n").unwrap();
+        let text = load_or_make(directory.path()).unwrap_err().to_string();
+        assert!(text.contains("must be 32 bytes in base64"), "{text}");
+    }
+}

@@ -1,0 +1,190 @@
+//! The TAP: layer 2, with virtio-net headers and the kernel's offloads.
+
+use crate::inbound::DEVICE_MAC;
+use crate::virtio;
+use nix::errno::Errno;
+use nix::sys::uio;
+use std::fs::OpenOptions;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+
+mod ioctl;
+
+/// The longest frame that the kernel hands over: a packet of 64 KiB and its Ethernet header.
+pub const MAX_FRAME: usize = 65_536 + crate::segment::ETHERNET_LEN;
+
+/// A TAP that this process is attached to.
+#[derive(Debug)]
+pub struct Tap {
+    fd: OwnedFd,
+}
+
+/// Which offloads the kernel granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offloads {
+    /// Checksums are left to be made.
+    pub checksum: bool,
+    /// TCP comes in super-frames.
+    pub tcp: bool,
+    /// UDP comes in super-frames where the sender made such.
+    pub udp: bool,
+}
+
+/// Why there is no TAP.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TapError {
+    /// The kernel has no TUN driver, or the container no device.
+    #[error(
+        "/dev/net/tun: not found: load the kernel module tun, or give the container the device"
+    )]
+    NoDriver(#[source] io::Error),
+    /// The device may not be opened.
+    #[error("/dev/net/tun: not permitted: run as root with CAP_NET_ADMIN")]
+    NotPermitted(#[source] io::Error),
+    /// Another process has it.
+    #[error("device {0}: in use by another process: is a second hawser-tunnel running?")]
+    InUse(String),
+    /// There is a device of that name that is no TAP of ours.
+    #[error(
+        "device {0}: exists and is no TAP with our flags: choose another name by --device, or remove it"
+    )]
+    Foreign(String),
+    /// Something else.
+    #[error("device {name}: failed to {action}")]
+    Failed {
+        /// The device.
+        name: String,
+        /// What was tried.
+        action: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Tap {
+    /// Attaches to the TAP `name`, which is made where there is none. It outlives this process:
+    /// with nobody attached it has no carrier, routes over it stay, and packets go nowhere.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "all other errors of the kernel are told as they are"
+    )]
+    pub fn open(name: &str) -> Result<Self, TapError> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open("/dev/net/tun");
+        let file = file.map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => TapError::NoDriver(source),
+            io::ErrorKind::PermissionDenied => TapError::NotPermitted(source),
+            _ => TapError::Failed {
+                name: name.to_owned(),
+                action: "open /dev/net/tun",
+                source,
+            },
+        })?;
+        let fd = OwnedFd::from(file);
+        let failed = |action| {
+            move |error: Errno| TapError::Failed {
+                name: name.to_owned(),
+                action,
+                source: error.into(),
+            }
+        };
+        ioctl::attach(fd.as_fd(), name).map_err(|error| match error {
+            Errno::EBUSY => TapError::InUse(name.to_owned()),
+            Errno::EINVAL | Errno::EEXIST => TapError::Foreign(name.to_owned()),
+            Errno::EPERM => TapError::NotPermitted(error.into()),
+            error => failed("attach")(error),
+        })?;
+        ioctl::set_header(fd.as_fd()).map_err(failed("set the virtio-net header"))?;
+        ioctl::set_persistent(fd.as_fd(), true).map_err(failed("make it persistent"))?;
+        ioctl::set_mac(name, DEVICE_MAC).map_err(failed("set its MAC address"))?;
+        ioctl::set_no_arp(name).map_err(failed("switch ARP off"))?;
+        ioctl::set_queue_length(name, QUEUE).map_err(failed("set its queue length"))?;
+        Ok(Self { fd })
+    }
+
+    /// Takes over a TAP that another process attached to and handed on.
+    pub fn inherit(fd: OwnedFd) -> Self {
+        Self { fd }
+    }
+
+    /// Removes the TAP `name` if it is there and nobody else is attached.
+    pub fn remove(name: &str) -> Result<(), TapError> {
+        if !std::path::Path::new("/sys/class/net").join(name).exists() {
+            return Ok(());
+        }
+        let tap = Self::open(name)?;
+        ioctl::set_persistent(tap.fd.as_fd(), false).map_err(|error| TapError::Failed {
+            name: name.to_owned(),
+            action: "remove it",
+            source: error.into(),
+        })
+    }
+
+    /// Asks for offloads, most first, and says which were granted.
+    pub fn set_offloads(&self) -> Offloads {
+        [
+            Offloads {
+                checksum: true,
+                tcp: true,
+                udp: true,
+            },
+            Offloads {
+                checksum: true,
+                tcp: true,
+                udp: false,
+            },
+            Offloads {
+                checksum: true,
+                tcp: false,
+                udp: false,
+            },
+        ]
+        .into_iter()
+        .find(|&offloads| ioctl::set_offloads(self.fd.as_fd(), offloads).is_ok())
+        .unwrap_or(Offloads {
+            checksum: false,
+            tcp: false,
+            udp: false,
+        })
+    }
+
+    /// Reads one frame into `frame`; returns its header and length. Never waits.
+    pub fn read(&self, frame: &mut [u8]) -> io::Result<(virtio::Header, usize)> {
+        let mut header = [0; virtio::LEN];
+        let mut parts = [IoSliceMut::new(&mut header), IoSliceMut::new(frame)];
+        let length = uio::readv(&self.fd, &mut parts)?;
+        let length = length
+            .checked_sub(virtio::LEN)
+            .ok_or(io::ErrorKind::InvalidData)?;
+        Ok((virtio::Header::parse(&header), length))
+    }
+
+    /// Writes one frame. Never waits.
+    pub fn write(&self, header: virtio::Header, frame: &[u8]) -> io::Result<()> {
+        uio::writev(
+            &self.fd,
+            &[IoSlice::new(&header.encode()), IoSlice::new(frame)],
+        )?;
+        Ok(())
+    }
+
+    /// The descriptor, to be handed on.
+    pub fn raw_fd(&self) -> i32 {
+        self.fd.as_raw_fd()
+    }
+}
+
+impl AsFd for Tap {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Frames that wait while the data plane is restarted: at 10,000 packets a second, 400 ms.
+const QUEUE: i32 = 4_000;

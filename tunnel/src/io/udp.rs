@@ -1,0 +1,346 @@
+//! The UDP sockets of a lane: one for each family of the underlay, with segmentation offload both
+//! ways where the kernel has it.
+
+use crate::batch::Datagrams;
+use crate::reject::{Drops, Reject};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{setsockopt, sockopt};
+use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io::{self, IoSliceMut};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::ops::Range;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+/// Bytes that may wait in each socket: what arrives at 1 Gbit/s while a data plane is restarted.
+const BUFFER: usize = 8 << 20;
+
+/// The longest run of datagrams that the kernel hands over at once.
+const MAX_RUN: usize = 65_536;
+
+/// Runs that are read with one call.
+const RUNS: usize = 8;
+
+/// Bytes of UDP payload in one send at most, over either family.
+const MAX_SEND: usize = 65_487;
+
+/// How long a full socket is waited for before datagrams are dropped.
+const SEND_PATIENCE: Duration = Duration::from_millis(20);
+
+/// Sockets for both families; one may be missing where the kernel has no such family.
+#[derive(Debug)]
+pub struct UdpSockets {
+    v4: Option<Lane>,
+    v6: Option<Lane>,
+}
+
+#[derive(Debug)]
+struct Lane {
+    socket: UdpSocket,
+    state: UdpSocketState,
+}
+
+/// Room for what one call receives.
+#[derive(Debug)]
+pub struct Received {
+    bytes: Vec<u8>,
+    meta: [RecvMeta; RUNS],
+    datagrams: Vec<(Range<usize>, SocketAddr)>,
+}
+
+/// Why there are no sockets.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UdpError {
+    /// Another process has the port.
+    #[error("port {0}/udp: in use by another process: choose another by --port, or stop it")]
+    InUse(u16),
+    /// Something else.
+    #[error("port {port}/udp: failed to {action}")]
+    Failed {
+        /// The port.
+        port: u16,
+        /// What was tried.
+        action: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Binds the port for both families, with buffers that outlast a restart. Returned as descriptors
+/// that are handed to the data plane; IPv6 may be missing.
+pub fn bind(port: u16) -> Result<(OwnedFd, Option<OwnedFd>), UdpError> {
+    let v4 = bind_one(
+        Domain::IPV4,
+        SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+        port,
+    )?;
+    match bind_one(
+        Domain::IPV6,
+        SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+        port,
+    ) {
+        Ok(v6) => Ok((v4, Some(v6))),
+        Err(UdpError::Failed { source, .. })
+            if matches!(
+                source.raw_os_error(),
+                Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)
+            ) =>
+        {
+            Ok((v4, None))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn bind_one(domain: Domain, address: SocketAddr, port: u16) -> Result<OwnedFd, UdpError> {
+    let failed = |action| {
+        move |source| UdpError::Failed {
+            port,
+            action,
+            source,
+        }
+    };
+    let socket =
+        Socket::new(domain, Type::DGRAM, Some(Protocol::UDP)).map_err(failed("open a socket"))?;
+    if domain == Domain::IPV6 {
+        socket
+            .set_only_v6(true)
+            .map_err(failed("keep IPv4 apart"))?;
+    }
+    socket.bind(&address.into()).map_err(|source| {
+        if source.kind() == io::ErrorKind::AddrInUse {
+            return UdpError::InUse(port);
+        }
+        UdpError::Failed {
+            port,
+            action: "bind",
+            source,
+        }
+    })?;
+    // Past the sysctl limits, as root may; within them otherwise.
+    if setsockopt(&socket, sockopt::RcvBufForce, &BUFFER).is_err() {
+        socket
+            .set_recv_buffer_size(BUFFER)
+            .map_err(failed("size its buffer"))?;
+    }
+    if setsockopt(&socket, sockopt::SndBufForce, &BUFFER).is_err() {
+        socket
+            .set_send_buffer_size(BUFFER)
+            .map_err(failed("size its buffer"))?;
+    }
+    Ok(socket.into())
+}
+
+impl UdpSockets {
+    /// Takes over sockets that were bound by [`bind`].
+    pub fn inherit(v4: Option<OwnedFd>, v6: Option<OwnedFd>) -> io::Result<Self> {
+        let lane = |fd: OwnedFd| {
+            let socket = UdpSocket::from(fd);
+            let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+            Ok::<_, io::Error>(Lane { socket, state })
+        };
+        Ok(Self {
+            v4: v4.map(lane).transpose()?,
+            v6: v6.map(lane).transpose()?,
+        })
+    }
+
+    /// Whether the kernel segments what is sent and joins what is received.
+    pub fn offloads(&self) -> (bool, bool) {
+        let lanes = || self.v4.iter().chain(&self.v6);
+        (
+            lanes().all(|lane| lane.state.max_gso_segments() > 1),
+            lanes().all(|lane| lane.state.gro_segments() > 1),
+        )
+    }
+
+    /// Sends datagrams in order; those that the kernel refuses are counted.
+    pub fn send(&self, datagrams: &Datagrams, drops: &Drops) {
+        let (bytes, entries) = datagrams.runs();
+        let mut rest = entries;
+        while let Some((first, to)) = rest.first() {
+            let lane = if to.is_ipv4() { &self.v4 } else { &self.v6 };
+            let most = lane
+                .as_ref()
+                .map_or(1, |lane| lane.state.max_gso_segments());
+            let count = if is_data(&bytes[first.clone()]) {
+                run_length(bytes, rest, most)
+            } else {
+                1
+            };
+            let (run, after) = rest.split_at(count);
+            let end = run.last().map_or(first.end, |(range, _)| range.end);
+            let sent = lane.as_ref().is_some_and(|lane| {
+                let contents = &bytes[first.start..end];
+                lane.send(*to, contents, (count > 1).then_some(first.len()))
+                    // A device without segmentation refuses the run once; quinn-udp remembers.
+                    || (count > 1 && run.iter().all(|(range, to)| lane.send(*to, &bytes[range.clone()], None)))
+            });
+            if !sent {
+                drops.add(Reject::UdpSend, count as u64);
+            }
+            rest = after;
+        }
+    }
+
+    /// Waits until something can be read, for `timeout` at most.
+    pub fn wait(&self, timeout: Duration) -> io::Result<()> {
+        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+        let mut fds: Vec<_> = self
+            .v4
+            .iter()
+            .chain(&self.v6)
+            .map(|lane| PollFd::new(lane.socket.as_fd(), PollFlags::POLLIN))
+            .collect();
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Reads what is there from both sockets, one batch of each. Returns how many datagrams.
+    pub fn receive(&self, received: &mut Received) -> io::Result<usize> {
+        received.datagrams.clear();
+        let lanes = self.v4.iter().chain(&self.v6);
+        for (lane, half) in lanes.zip(0..) {
+            received.read(lane, half)?;
+        }
+        Ok(received.datagrams.len())
+    }
+}
+
+/// Messages of handshakes go alone, each a datagram that anybody on the path can tell for what it is.
+fn is_data(message: &[u8]) -> bool {
+    message.first() == Some(&4)
+}
+
+/// Data messages of one size to one address, of which only the last may be shorter: what one send
+/// with segmentation takes.
+fn run_length(bytes: &[u8], entries: &[(Range<usize>, SocketAddr)], most: usize) -> usize {
+    let (first, to) = &entries[0];
+    let size = first.len();
+    let most = most.min(MAX_SEND / size.max(1)).max(1);
+    let mut count = 1;
+    for (range, address) in &entries[1..] {
+        if count == most || address != to || range.len() > size || !is_data(&bytes[range.clone()]) {
+            break;
+        }
+        count += 1;
+        if range.len() < size {
+            break;
+        }
+    }
+    count
+}
+
+impl Lane {
+    fn send(&self, destination: SocketAddr, contents: &[u8], segment_size: Option<usize>) -> bool {
+        let transmit = Transmit {
+            destination,
+            ecn: None,
+            contents,
+            segment_size,
+            src_ip: None,
+        };
+        for _ in 0..2 {
+            match self
+                .state
+                .try_send(UdpSockRef::from(&self.socket), &transmit)
+            {
+                Ok(()) => return true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLOUT)];
+                    let patience =
+                        PollTimeout::try_from(SEND_PATIENCE).unwrap_or(PollTimeout::ZERO);
+                    let _ = poll(&mut fds, patience);
+                }
+                Err(_) => return false,
+            }
+        }
+        false
+    }
+}
+
+impl Default for Received {
+    fn default() -> Self {
+        Self {
+            bytes: vec![0; 2 * RUNS * MAX_RUN],
+            meta: [RecvMeta::default(); RUNS],
+            datagrams: Vec::new(),
+        }
+    }
+}
+
+impl Received {
+    /// The bytes that the ranges of [`Self::datagrams`] point into.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Every datagram with the address that it came from.
+    pub fn datagrams(&self) -> impl Iterator<Item = (Range<usize>, SocketAddr)> {
+        self.datagrams.iter().cloned()
+    }
+
+    fn read(&mut self, lane: &Lane, half: usize) -> io::Result<()> {
+        let base = half * RUNS * MAX_RUN;
+        let room = &mut self.bytes[base..base + RUNS * MAX_RUN];
+        let mut chunks = room.chunks_exact_mut(MAX_RUN);
+        let mut slices: [IoSliceMut<'_>; RUNS] =
+            std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
+        let runs =
+            match lane
+                .state
+                .recv(UdpSockRef::from(&lane.socket), &mut slices, &mut self.meta)
+            {
+                Ok(runs) => runs,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                // An ICMP error of an earlier send; it says nothing about what was received.
+                Err(error) if error.raw_os_error() == Some(libc::ECONNREFUSED) => return Ok(()),
+                Err(error) => return Err(error),
+            };
+        for (run, meta) in self.meta[..runs].iter().enumerate() {
+            let start = base + run * MAX_RUN;
+            let end = start + meta.len;
+            if meta.len == 0 {
+                self.datagrams.push((start..end, meta.addr));
+            }
+            for at in (start..end).step_by(meta.stride.max(1)) {
+                self.datagrams
+                    .push((at..(at + meta.stride).min(end), meta.addr));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_ends_at_another_address_a_larger_datagram_or_after_a_shorter_one() {
+        let a: SocketAddr = "192.0.2.1:1".parse().unwrap();
+        let b: SocketAddr = "192.0.2.2:1".parse().unwrap();
+        let run = |sizes: &[(usize, SocketAddr)], most| {
+            let mut start = 0;
+            let entries: Vec<_> = sizes
+                .iter()
+                .map(|&(size, to)| {
+                    start += size;
+                    (start - size..start, to)
+                })
+                .collect();
+            run_length(&[4; 200_000], &entries, most)
+        };
+        assert_eq!(run(&[(100, a), (100, a), (100, a)], 64), 3);
+        assert_eq!(run(&[(100, a), (100, a), (100, a)], 2), 2);
+        assert_eq!(run(&[(100, a), (100, b)], 64), 1);
+        assert_eq!(run(&[(100, a), (60, a), (100, a)], 64), 2);
+        assert_eq!(run(&[(100, a), (101, a)], 64), 1);
+        assert_eq!(run(&[(30_000, a), (30_000, a), (30_000, a)], 64), 2);
+    }
+}

@@ -1,0 +1,115 @@
+//! What the data plane says of itself.
+
+use crate::control::Revision;
+use crate::node::NodeId;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// The answer to "how is it".
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// The version of `hawser-tunnel`.
+    pub version: String,
+    /// This node, once it was told.
+    pub node: Option<NodeId>,
+    /// The state in force.
+    pub revision: Option<Revision>,
+    /// The TAP.
+    pub device: String,
+    /// UDP port.
+    pub port: u16,
+    /// The node's WireGuard keys in base64, one a lane.
+    pub public_keys: Vec<String>,
+    /// Milliseconds since the data plane started.
+    pub uptime_ms: u64,
+    /// Whether an agent is connected.
+    pub agent_connected: bool,
+    /// Processes: the keeper and this data plane.
+    pub pids: Pids,
+    /// The peers, in the order of their ids.
+    pub peers: Vec<PeerStatus>,
+    /// Packets, bytes and drops.
+    pub counters: Counters,
+    /// What this machine's offloads allow, by name.
+    pub offloads: BTreeMap<String, bool>,
+}
+
+/// Process ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pids {
+    /// The keeper's.
+    pub keeper: u32,
+    /// The data plane's.
+    pub data_plane: u32,
+}
+
+/// One peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerStatus {
+    /// Cluster and index.
+    pub id: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Whether it is a stock WireGuard peer.
+    pub foreign: bool,
+    /// MTU for pods over this path by family, in bytes.
+    pub pod_mtu: PodMtu,
+    /// Its lanes.
+    pub lanes: Vec<LaneStatus>,
+}
+
+/// The MTU that a route to a peer gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodMtu {
+    /// For IPv4 pod packets.
+    pub ipv4: u16,
+    /// For IPv6 pod packets; 1280 at least.
+    pub ipv6: u16,
+}
+
+/// One lane of a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LaneStatus {
+    /// Base64.
+    pub public_key: String,
+    /// Where it is reached now.
+    pub endpoint: Option<SocketAddr>,
+    /// Milliseconds since the handshake of the session in use; `None` without a session.
+    pub handshake_age_ms: Option<u64>,
+    /// Handshakes completed since the data plane started.
+    pub handshakes: u64,
+    /// Bytes of overlay packets sent.
+    pub tx_bytes: u64,
+    /// Bytes of overlay packets received.
+    pub rx_bytes: u64,
+    /// Packets sent.
+    pub tx_packets: u64,
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Whether a pre-shared key is in use.
+    pub preshared_key: bool,
+}
+
+/// Sums over all peers since the data plane started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Counters {
+    /// Pod packets sealed.
+    pub tx_packets: u64,
+    /// Pod packets delivered to the TAP.
+    pub rx_packets: u64,
+    /// Bytes of pod packets sealed.
+    pub tx_bytes: u64,
+    /// Bytes of pod packets delivered.
+    pub rx_bytes: u64,
+    /// Drops by reason; only reasons that were seen.
+    pub drops: BTreeMap<String, u64>,
+    /// Packets of the guard's named counters: what it kept off the underlay.
+    pub guard: BTreeMap<String, u64>,
+}
