@@ -5,7 +5,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 CARGO := cargo
 
-.PHONY: demo test soak lint clean
+.PHONY: demo test bench lint clean
 
 # Two clusters, traffic between them, sniffers on every link; options for `lab demo` go into DEMO,
 # for example: make demo DEMO="--keep --json demo.json"
@@ -19,10 +19,12 @@ test:
 	@tests/setup
 	@tests/run
 
-# The end-to-end tests in their long forms.
-soak:
+# Speed, cost and memory of the tunnel against the bare network; which bench and its options go into BENCH,
+# for example: make bench BENCH="datapath --quick"
+bench:
 	@tests/setup
-	@tests/run soak
+	$(CARGO) build --release --locked --workspace --bins
+	@$(TARGET)/release/bench $(or $(BENCH),datapath)
 
 # Format, clippy, documentation, dependencies; changes nothing.
 lint:

@@ -6,6 +6,7 @@
 //! underlay with parsers of its own, so that a mistake in the product's parsers cannot hide a leak. The end-to-end
 //! tests and the `lab` binary stand on this library.
 
+pub mod bench;
 pub mod command;
 pub mod demo;
 pub mod io;

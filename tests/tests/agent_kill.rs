@@ -1,86 +1,92 @@
 //! Invariant I4: the agent is killed over and over, and no packet is lost; where nothing changed, its
 //! successor writes nothing to the kernel.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use hawser_tests::lab::{Lab, Topology, wait_until};
 use hawser_tests::traffic::{LoadSpec, SequenceLoad};
-use std::io::Read as _;
+use std::fs;
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const ROUNDS: usize = 20;
 const RATE: u32 = 10_000;
+/// Changed so that the monitors have something to hear; nothing of ours has these names.
+const ROUTE: &str = "198.51.100.1";
+const TABLE: &str = "probe";
 
 /// Everything that the kernel says was changed in a namespace, by whomever.
 struct Writes {
-    monitors: Vec<(Child, &'static str)>,
+    monitors: Vec<Monitor>,
+}
+
+/// A program that listens, and the file that it writes.
+struct Monitor {
+    program: &'static str,
+    child: Child,
+    file: PathBuf,
+    /// Stands in what it hears of the change that is made to see that it listens.
+    probe: &'static str,
+}
+
+impl Monitor {
+    fn text(&self) -> Result<String> {
+        Ok(fs::read_to_string(&self.file)?)
+    }
 }
 
 impl Writes {
+    /// Returns once both monitors have heard a change that was made for them.
     fn watch(lab: &Lab, node: &str) -> Result<Self> {
         let netns = lab.node(node).netns();
-        let start = |program, arguments: &[&str]| {
-            let child = netns
-                .command(program)
-                .args(arguments)
-                .stdout(Stdio::piped())
-                .stderr(Stdio::null())
-                .spawn();
-            child
-                .map(|child| (child, program))
-                .with_context(|| format!("failed to run {program} monitor"))
+        let start = |program: &'static str, arguments: &[&str], probe| -> Result<Monitor> {
+            let file = lab.dir().join(format!("{program}.monitor"));
+            let mut command = netns.command(program);
+            command.args(arguments).stderr(Stdio::null());
+            let child = command.stdout(fs::File::create(&file)?).spawn()?;
+            Ok(Monitor {
+                program,
+                child,
+                file,
+                probe,
+            })
         };
+        let kinds = ["monitor", "link", "address", "route", "rule", "neigh"];
         let monitors = vec![
-            start(
-                "ip",
-                &["monitor", "link", "address", "route", "rule", "neigh"],
-            )?,
-            start("nft", &["monitor"])?,
+            start("ip", &kinds, ROUTE)?,
+            start("nft", &["monitor"], TABLE)?,
         ];
-        let writes = Self { monitors };
-        // Both listen once a change that is made for them is heard.
-        let probe = "198.51.100.1/32";
-        netns.output("ip", &["route", "add", "blackhole", probe])?;
-        netns.output("nft", &["add", "table", "inet", "probe"])?;
-        netns.output("nft", &["delete", "table", "inet", "probe"])?;
-        netns.output("ip", &["route", "del", "blackhole", probe])?;
-        Ok(writes)
+        wait_until("the monitors to listen", PATIENCE, || {
+            netns.output("ip", &["route", "add", "blackhole", ROUTE])?;
+            netns.output("ip", &["route", "del", "blackhole", ROUTE])?;
+            netns.output("nft", &["add", "table", "inet", TABLE])?;
+            netns.output("nft", &["delete", "table", "inet", TABLE])?;
+            monitors.iter().try_fold(true, |all, monitor| {
+                Ok(all && monitor.text()?.contains(monitor.probe))
+            })
+        })?;
+        Ok(Self { monitors })
     }
 
     /// What was heard, without neighbours of other devices, which come and go by themselves.
     fn heard(self) -> Result<Vec<String>> {
         let mut lines = Vec::new();
-        for (mut child, program) in self.monitors {
-            child.kill()?;
-            let mut text = String::new();
-            child
-                .stdout
-                .take()
-                .context("stdout was piped")?
-                .read_to_string(&mut text)?;
-            child.wait()?;
-            let probe = if program == "nft" {
-                "probe"
-            } else {
-                "198.51.100.1"
-            };
-            ensure!(
-                text.contains(probe),
-                "{program} monitor did not hear what was done for it: {text}"
-            );
+        for mut monitor in self.monitors {
+            monitor.child.kill()?;
+            monitor.child.wait()?;
+            let probe = monitor.probe;
             let ours = |line: &&str| {
-                let probe = line.contains("198.51.100.1")
-                    || line.contains("probe")
-                    || line.starts_with("# new generation");
+                let probing = line.contains(probe) || line.starts_with("# new generation");
                 let other_neighbour = line.contains("lladdr") && !line.contains("dev hawser0");
                 let gone = line.contains("FAILED") || line.contains("INCOMPLETE");
-                !line.trim().is_empty() && !probe && !other_neighbour && !gone
+                !line.trim().is_empty() && !probing && !other_neighbour && !gone
             };
+            let text = monitor.text()?;
             lines.extend(
                 text.lines()
                     .filter(ours)
-                    .map(|line| format!("{program}: {line}")),
+                    .map(|line| format!("{}: {line}", monitor.program)),
             );
         }
         Ok(lines)

@@ -155,6 +155,17 @@ fn removing_routes_rules_and_the_device_by_hand_shows_nothing() -> Result<()> {
         }
     }
     watched.flows("the ruleset was flushed")?;
+    // The device, with all ours there: the keeper makes it again, the agent sets it up.
+    let netns = watched.lab.node("west-1").netns().clone();
+    netns.output("ip", &["link", "del", "hawser0"])?;
+    watched.lab.wait_ready(PATIENCE)?;
+    wait_until("the mesh routes to be back", PATIENCE, || {
+        Ok(netns
+            .output("ip", &["route", "show", "10.1.1.0/24"])?
+            .contains("hawser0"))
+    })?;
+    watched.lab.node("west-1").route_pods()?;
+    watched.flows("the device was removed")?;
     // With all ours dead, the routes alone.
     let node = watched.lab.node_mut("west-1");
     node.kill_agent()?;

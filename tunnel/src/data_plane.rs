@@ -35,6 +35,9 @@ use tracing::{info, warn};
 /// Frames that are read before what was sealed is sent: a bound on delay, not a wait.
 const FRAMES: usize = 64;
 
+/// Failures to receive, one after the other, before the process gives up and another takes over.
+const FAILURES: u32 = 100;
+
 /// What the keeper hands over.
 #[derive(Debug)]
 pub struct Inherited {
@@ -83,6 +86,7 @@ struct Control {
 
 /// Runs the data plane for ever.
 pub fn run(inherited: Inherited, options: Options) -> Result<(), Box<dyn std::error::Error>> {
+    process::abort_on_panic();
     let key = key_file::load_or_make(&options.state_dir)?;
     process::drop_privileges()?;
     let tap = Tap::inherit(inherited.tap);
@@ -113,8 +117,7 @@ pub fn run(inherited: Inherited, options: Options) -> Result<(), Box<dyn std::er
     spawn("tap", &plane, DataPlane::carry_out)?;
     spawn("udp", &plane, DataPlane::carry_in)?;
     spawn("timer", &plane, DataPlane::tick)?;
-    control_server::serve(&UnixListener::from(inherited.control), &plane)?;
-    Ok(())
+    control_server::serve(&UnixListener::from(inherited.control), &plane)
 }
 
 /// A thread that carries packets must not end; if its kernel side breaks, the process does, and the
@@ -173,10 +176,19 @@ impl DataPlane {
         let mut received = Received::default();
         let mut inbound = Inbound::default();
         let mut swept = clock::now();
+        let mut failures = 0;
         loop {
             self.udp.wait(Duration::from_secs(1))?;
             let now = clock::now();
-            self.udp.receive(&mut received)?;
+            match self.udp.receive(&mut received) {
+                Ok(_) => failures = 0,
+                // Out of memory, say: what came before it is still handled, and it may pass.
+                Err(error) if failures < FAILURES => {
+                    failures += 1;
+                    warn!(%error, "failed to receive");
+                }
+                Err(error) => return Err(error),
+            }
             self.device
                 .handle_datagrams(&mut inbound, received.bytes(), received.datagrams(), now);
             for (frame, &header) in inbound.frames.iter() {
@@ -222,6 +234,10 @@ impl DataPlane {
                             peers = state.peers.len(),
                             "kept state is in force"
                         );
+                        // A data plane that died half way through a change left the guard of both.
+                        if let Err(error) = control.keeper.guard(&state.guard) {
+                            warn!(%error, "guard of the kept state could not be put in force");
+                        }
                         self.put_in_force(state);
                         control.revision = Some(revision);
                     }
@@ -244,36 +260,64 @@ impl DataPlane {
     /// Guards, keeps and puts in force a state: all, or nothing.
     fn replace(&self, control: &mut Control, state: State) -> Response {
         let digest = state.digest();
+        let table = self.device.table();
+        let old = table.as_ref().map(|table| &table.state.guard);
         if let Some(revision) = control
             .revision
             .filter(|revision| revision.digest == digest)
         {
-            return Response::Applied {
-                revision,
-                changed: false,
+            // It is in force; so is its guard, whatever an earlier attempt left half done.
+            return match old.map_or(Ok(()), |guard| control.keeper.guard(guard)) {
+                Ok(()) => Response::Applied {
+                    revision,
+                    changed: false,
+                },
+                Err(error) => refused(Refusal::GuardFailed, error.to_string()),
             };
         }
         let state = match state.check() {
-            Ok(state) => state,
+            Ok(state) if state.guard.device == self.options.device => state,
+            Ok(state) => {
+                let detail = format!(
+                    "guard: device {} is not the TAP, which is {}",
+                    state.guard.device, self.options.device
+                );
+                return refused(Refusal::InvalidState, detail);
+            }
             Err(error) => return refused(Refusal::InvalidState, error.to_string()),
         };
-        // The guard first: a prefix is protected before anything leads there.
-        if let Err(error) = control.keeper.guard(&state.guard) {
+        // The guard of both first: a prefix is protected before anything leads there, and until
+        // nothing leads there any more.
+        let both = old.map_or_else(|| state.guard.clone(), |old| old.with(&state.guard));
+        if let Err(error) = control.keeper.guard(&both) {
             return refused(Refusal::GuardFailed, error.to_string());
         }
-        let number = control.revision.map_or(0, |revision| revision.number) + 1;
-        let revision = Revision { number, digest };
+        let number = control.revision.map_or(0, |revision| revision.number);
+        let revision = Revision {
+            number: number.wrapping_add(1),
+            digest,
+        };
         if let Err(error) = control.file.store(revision, &state) {
+            let back = old.map(|old| control.keeper.guard(old));
+            if let Some(Err(error)) = back {
+                warn!(%error, "guard of a state that was not kept stays beside the old one's");
+            }
             return refused(Refusal::NotPersisted, error.to_string());
         }
         control.revision = Some(revision);
         info!(
-            revision = number,
+            revision = revision.number,
             peers = state.peers.len(),
             endpoints = state.endpoints.len(),
             "state is in force"
         );
+        let guard = state.guard.clone();
         self.put_in_force(state);
+        if guard != both
+            && let Err(error) = control.keeper.guard(&guard)
+        {
+            warn!(%error, "guard of the old state stays beside the new one's");
+        }
         Response::Applied {
             revision,
             changed: true,
@@ -293,11 +337,13 @@ impl DataPlane {
                 .revision
                 .is_some_and(|revision| revision.number == from)
         }) else {
-            let number = control.revision.map(|revision| revision.number);
-            return refused(
-                Refusal::RevisionGap,
-                format!("revision in force is {number:?}, not {from}"),
-            );
+            let detail = match control.revision {
+                Some(Revision { number, .. }) => {
+                    format!("revision in force is {number}, not {from}")
+                }
+                None => format!("no state is in force, and not revision {from}"),
+            };
+            return refused(Refusal::RevisionGap, detail);
         };
         match table.state.with_changes(changes) {
             Ok(state) if state.digest() == digest => self.replace(control, state),

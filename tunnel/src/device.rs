@@ -10,7 +10,7 @@ use crate::batch::Datagrams;
 use crate::capture::Capture;
 use crate::engine::BoringtunEngine;
 use crate::forwarding::Forwarding;
-use crate::handshake_limit::HandshakeLimit;
+use crate::handshake_limit::HandshakeLimits;
 use crate::inbound::Inbound;
 use crate::key::{PrivateKey, PublicKey};
 use crate::lane::{Lane, LaneKeys};
@@ -35,9 +35,6 @@ use std::time::{Duration, Instant};
 /// retransmissions have a jitter of 333 ms.
 pub const TICK: Duration = Duration::from_millis(100);
 
-/// Handshakes a second from all sources together before cookies are asked for.
-const HANDSHAKES_A_SECOND: u64 = 2_000;
-
 /// The data plane of a node.
 #[derive(Debug)]
 pub struct Device {
@@ -46,7 +43,7 @@ pub struct Device {
     table: ArcSwapOption<Forwarding>,
     control: Mutex<Control>,
     mac1: Mac1,
-    limit: Mutex<HandshakeLimit>,
+    limits: Mutex<HandshakeLimits>,
     cookies: Cookies,
     drops: Drops,
     capture: Capture,
@@ -68,7 +65,7 @@ struct Totals {
     rx_bytes: AtomicU64,
 }
 
-/// boringtun's limiters: one that asks for cookies, and one for the engines behind it.
+/// boringtun's limiters: one that always asks for a cookie, and one that never does.
 struct Cookies {
     asking: RateLimiter,
     unlimited: Arc<RateLimiter>,
@@ -91,9 +88,9 @@ impl Device {
             table: ArcSwapOption::empty(),
             control: Mutex::new(Control { seed, indices: 0 }),
             mac1: Mac1::new(&public),
-            limit: Mutex::new(HandshakeLimit::default()),
+            limits: Mutex::new(HandshakeLimits::default()),
             cookies: Cookies {
-                asking: RateLimiter::new(&key, HANDSHAKES_A_SECOND),
+                asking: RateLimiter::new(&key, 0),
                 unlimited: BoringtunEngine::unlimited(&public),
             },
             drops: Drops::default(),
@@ -155,14 +152,26 @@ impl Device {
             fresh.push(Arc::clone(&lane));
             lane
         });
-        let removed = lanes(old.as_deref()).filter(|lane| {
-            !table
-                .lane_by_key(&lane.public_key())
-                .is_some_and(|(_, kept)| Arc::ptr_eq(kept, lane))
-        });
-        let waited: usize = removed.map(|lane| lane.waiting()).sum();
-        self.drops.add(Reject::PeerRemoved, waited as u64);
-        self.table.store(Some(Arc::new(table)));
+        let removed: Vec<_> = lanes(old.as_deref())
+            .filter(|lane| {
+                let kept = table.lane_by_key(&lane.public_key());
+                !kept.is_some_and(|(_, kept)| Arc::ptr_eq(kept, lane))
+            })
+            .cloned()
+            .collect();
+        let table = Arc::new(table);
+        self.table.store(Some(Arc::clone(&table)));
+        for lane in removed {
+            let waited = lane.close();
+            match table.peer(lane.peer()) {
+                // A new key of the same peer: its lane takes over what waited for the old one.
+                Some(peer) if !waited.is_empty() => {
+                    peer.lane(0).send(&waited, now, &self.drops, out);
+                }
+                Some(_) => {}
+                None => self.drops.add(Reject::PeerRemoved, waited.len() as u64),
+            }
+        }
         drop(control);
         fresh.iter().for_each(|lane| lane.initiate(now, out));
     }
@@ -180,9 +189,48 @@ impl Device {
     /// Advances all timers; messages that are due are left in `out`.
     pub fn handle_timeout(&self, now: Instant, out: &mut Datagrams) {
         crate::clock::observe(now);
-        self.cookies.asking.reset_count();
         let table = self.table();
-        lanes(table.as_deref()).for_each(|lane| lane.handle_timeout(now, out));
+        lanes(table.as_deref()).for_each(|lane| lane.handle_timeout(now, &self.drops, out));
+    }
+
+    /// Whether a handshake message whose first MAC is right may be looked at.
+    ///
+    /// Its source is not proven, so a source that has used up its share is not refused: it is asked
+    /// for a cookie, or somebody could use up another's share in its name. Who comes with the cookie
+    /// has a share of its own.
+    fn admit<'a>(
+        &self,
+        message: &'a [u8],
+        from: SocketAddr,
+        now: Instant,
+        out: &mut Datagrams,
+    ) -> Result<Packet<'a>, Reject> {
+        let refusal = self
+            .limits
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .claimed(from.ip(), now);
+        let limiter = match refusal {
+            None => &*self.cookies.unlimited,
+            Some(_) => &self.cookies.asking,
+        };
+        let mut cookie = [0; crate::engine::HANDSHAKE_MAX];
+        match limiter.verify_packet(Some(from.ip()), message, &mut cookie) {
+            Ok(packet) if refusal.is_none() => Ok(packet),
+            Ok(packet) => {
+                let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+                if limits.proven(from.ip(), now) {
+                    Ok(packet)
+                } else {
+                    Err(Reject::WgSourceLimit)
+                }
+            }
+            Err(TunnResult::WriteToNetwork(cookie)) => {
+                out.push(cookie, from);
+                Err(refusal.unwrap_or(Reject::WgUnderLoad))
+            }
+            Err(_) => Err(Reject::WgHandshake),
+        }
     }
 
     pub(crate) fn handle_handshake(
@@ -203,27 +251,7 @@ impl Device {
         if !self.mac1.verify(message) {
             return Err(Reject::WgMac1);
         }
-        if !self
-            .limit
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .admit(from.ip(), now)
-        {
-            return Err(Reject::WgSourceLimit);
-        }
-        let mut cookie = [0; crate::engine::HANDSHAKE_MAX];
-        let packet = match self
-            .cookies
-            .asking
-            .verify_packet(Some(from.ip()), message, &mut cookie)
-        {
-            Ok(packet) => packet,
-            Err(TunnResult::WriteToNetwork(cookie)) => {
-                out.push(cookie, from);
-                return Err(Reject::WgUnderLoad);
-            }
-            Err(_) => return Err(Reject::WgHandshake),
-        };
+        let packet = self.admit(message, from, now, out)?;
         let (_, lane) = match packet {
             Packet::HandshakeInit(initiation) => {
                 let secret = self.private.to_static_secret();

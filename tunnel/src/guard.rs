@@ -73,6 +73,20 @@ pub struct Guard {
     pub local: BTreeSet<IpNet>,
 }
 
+impl Guard {
+    /// A guard that protects what either protects, for the time between two states. What counts as
+    /// delivery to a local pod is the other's alone.
+    #[must_use]
+    pub fn with(&self, other: &Self) -> Self {
+        Self {
+            device: other.device.clone(),
+            underlay: self.underlay.union(&other.underlay).cloned().collect(),
+            mesh: self.mesh.union(&other.mesh).copied().collect(),
+            local: other.local.clone(),
+        }
+    }
+}
+
 /// The objects of both tables, each after those that it refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {

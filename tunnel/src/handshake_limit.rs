@@ -1,8 +1,10 @@
 //! How many handshakes one source may send, ahead of the limit for all sources together.
 //!
 //! boringtun's limiter is one counter for everybody: a single noisy source would put all others
-//! behind cookies (T3, F34). Here each source has a token bucket first.
+//! behind cookies (T3, F34). Here each source has a token bucket first, and a second one for
+//! messages that prove their source by a cookie, which nobody else can use up.
 
+use crate::reject::Reject;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
@@ -17,6 +19,36 @@ const BURST: u32 = 100;
 /// is full, all: the common limit and cookies still stand behind.
 const MAX_SOURCES: usize = 4096;
 
+/// Handshakes a second from all sources together before every one is asked for a cookie.
+const ALL_RATE: u32 = 2_000;
+
+/// All limits in front of the engines.
+#[derive(Debug, Default)]
+pub struct HandshakeLimits {
+    claimed: HandshakeLimit,
+    proven: HandshakeLimit,
+    all: Option<Bucket>,
+}
+
+impl HandshakeLimits {
+    /// Why a message that only claims its source must prove it first; `None` where it need not.
+    pub fn claimed(&mut self, address: IpAddr, now: Instant) -> Option<Reject> {
+        if !self.claimed.admit(address, now) {
+            return Some(Reject::WgSourceLimit);
+        }
+        let all = self.all.get_or_insert(Bucket {
+            tokens: ALL_RATE,
+            at: now,
+        });
+        (!all.take(now, ALL_RATE, ALL_RATE)).then_some(Reject::WgUnderLoad)
+    }
+
+    /// Whether one more message from a source that it has proven may be looked at.
+    pub fn proven(&mut self, address: IpAddr, now: Instant) -> bool {
+        self.proven.admit(address, now)
+    }
+}
+
 /// Token buckets by source address.
 #[derive(Debug, Default)]
 pub struct HandshakeLimit {
@@ -30,17 +62,25 @@ struct Bucket {
 }
 
 impl Bucket {
-    fn refill(&mut self, now: Instant) {
+    /// Takes a token, if there is one.
+    fn take(&mut self, now: Instant, rate: u32, burst: u32) -> bool {
+        self.refill(now, rate, burst);
+        let taken = self.tokens > 0;
+        self.tokens = self.tokens.saturating_sub(1);
+        taken
+    }
+
+    fn refill(&mut self, now: Instant, rate: u32, burst: u32) {
         let passed = now.saturating_duration_since(self.at);
-        let tokens =
-            u32::try_from(passed.as_micros() * u128::from(RATE) / 1_000_000).unwrap_or(u32::MAX);
+        let tokens = passed.as_micros() * u128::from(rate) / 1_000_000;
+        let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
         if tokens > 0 {
-            self.tokens = self.tokens.saturating_add(tokens).min(BURST);
+            self.tokens = self.tokens.saturating_add(tokens).min(burst);
             // Keeps the part of a token that was not yet earned.
-            self.at = if self.tokens == BURST {
+            self.at = if self.tokens == burst {
                 now
             } else {
-                self.at + Duration::from_secs(1) / RATE * tokens
+                self.at + Duration::from_secs(1) / rate * tokens
             };
         }
     }
@@ -63,21 +103,19 @@ impl HandshakeLimit {
         let source = source(address);
         if self.sources.len() >= MAX_SOURCES && !self.sources.contains_key(&source) {
             self.sources.retain(|_, bucket| {
-                bucket.refill(now);
+                bucket.refill(now, RATE, BURST);
                 bucket.tokens < BURST
             });
             if self.sources.len() >= MAX_SOURCES {
                 self.sources.clear();
             }
         }
-        let bucket = self.sources.entry(source).or_insert(Bucket {
+        let fresh = Bucket {
             tokens: BURST,
             at: now,
-        });
-        bucket.refill(now);
-        let admitted = bucket.tokens > 0;
-        bucket.tokens = bucket.tokens.saturating_sub(1);
-        admitted
+        };
+        let bucket = self.sources.entry(source).or_insert(fresh);
+        bucket.take(now, RATE, BURST)
     }
 }
 

@@ -191,6 +191,12 @@ fn parse_ipv6(bytes: &[u8]) -> Option<Packet> {
                 packet.protocol = next[0];
                 packet.transport += 8 + usize::from(next[1]) * 8;
             }
+            // Authentication header: length in units of 4, the first two not counted (RFC 4302).
+            51 => {
+                let next = extension(8)?;
+                packet.protocol = next[0];
+                packet.transport += 8 + usize::from(next[1]) * 4;
+            }
             44 => {
                 let next = extension(8)?;
                 packet.protocol = next[0];

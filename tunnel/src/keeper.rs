@@ -4,12 +4,8 @@
 //! is loaded from the kept state before the device exists, and loaded again whenever somebody
 //! removed it.
 
-use crate::guard::Guard;
-use crate::io::message;
-use crate::io::netlink_watch::{Change, NetlinkWatch};
-use crate::io::nft::{Ensured, Nft, NftError};
+use crate::io::nft::NftError;
 use crate::io::process;
-use crate::io::state_file::{Found, StateFile};
 use crate::io::tap::{Tap, TapError};
 use crate::io::udp::{self, UdpError};
 use crate::io::{clock, key_file};
@@ -17,8 +13,6 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -27,9 +21,14 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tracing::{error, info, warn};
+
+mod client;
+mod guarded;
+pub use client::KeeperClient;
+use guarded::Guarded;
 
 /// The hidden command under which the keeper starts itself again as the data plane.
 pub const DATA_PLANE_COMMAND: &str = "data-plane";
@@ -39,9 +38,6 @@ const SHORT_LIFE: Duration = Duration::from_secs(1);
 
 /// Keeps a data plane that dies at once from using up the machine.
 const SHORT_LIFE_PAUSE: Duration = Duration::from_millis(200);
-
-/// How often the guard is looked at with nobody having said anything.
-const GUARD_CHECK: Duration = Duration::from_secs(30);
 
 /// What `hawser-tunnel run` was told.
 #[derive(Clone, Debug)]
@@ -104,143 +100,6 @@ fn system(action: &'static str) -> impl FnOnce(io::Error) -> KeeperError {
     move |source| KeeperError::System { action, source }
 }
 
-/// What the data plane asks of its keeper.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-enum Ask {
-    Guard(Guard),
-    GuardDrops,
-}
-
-/// What it is answered.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-enum Told {
-    Done,
-    Drops(BTreeMap<String, u64>),
-    Failed(String),
-}
-
-/// The data plane's side of the way to its keeper.
-#[derive(Debug)]
-pub struct KeeperClient {
-    socket: UnixStream,
-}
-
-impl KeeperClient {
-    /// Over the descriptor that was inherited.
-    pub fn new(fd: OwnedFd) -> Self {
-        Self {
-            socket: UnixStream::from(fd),
-        }
-    }
-
-    fn ask(&self, ask: &Ask) -> io::Result<Told> {
-        message::write(&self.socket, ask)?;
-        message::read(&self.socket)?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
-    }
-
-    /// Puts a guard in force; returns when it stands.
-    pub fn guard(&self, guard: &Guard) -> io::Result<()> {
-        match self.ask(&Ask::Guard(guard.clone()))? {
-            Told::Done => Ok(()),
-            Told::Failed(why) => Err(io::Error::other(why)),
-            Told::Drops(_) => Err(io::ErrorKind::InvalidData.into()),
-        }
-    }
-
-    /// What the guard dropped so far, by its counters.
-    pub fn guard_drops(&self) -> io::Result<BTreeMap<String, u64>> {
-        match self.ask(&Ask::GuardDrops)? {
-            Told::Drops(drops) => Ok(drops),
-            Told::Failed(why) => Err(io::Error::other(why)),
-            Told::Done => Err(io::ErrorKind::InvalidData.into()),
-        }
-    }
-}
-
-/// The guard in force, shared by who sets it and who watches it.
-#[derive(Debug, Default)]
-struct Guarded {
-    nft: Nft,
-    guard: Mutex<Option<Guard>>,
-}
-
-impl Guarded {
-    fn set(&self, guard: Guard) -> Result<Ensured, NftError> {
-        let mut current = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
-        let ensured = self.nft.ensure_guard(&guard)?;
-        *current = Some(guard);
-        Ok(ensured)
-    }
-
-    fn repair(&self) {
-        let current = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(guard) = current.as_ref() else {
-            return;
-        };
-        match self.nft.ensure_guard(guard) {
-            Ok(Ensured::Unchanged) => {}
-            Ok(Ensured::Written) => warn!("guard was changed by somebody else: loaded again"),
-            Err(error) => error!(%error, "guard could not be loaded"),
-        }
-    }
-
-    /// Loads the guard of the kept state: what may be in clear is decided before anything runs.
-    fn restore(&self, state_dir: &Path) -> Result<(), KeeperError> {
-        // The data plane, which judges the file in full, sets a bad one aside.
-        match StateFile::new(state_dir).load() {
-            Ok(Found::State(kept)) => {
-                self.set(kept.state.guard)?;
-            }
-            Ok(Found::Nothing) => {}
-            Ok(Found::SetAside { path, reason }) => {
-                warn!(path = %path.display(), reason, "kept state was set aside: the guard in the kernel stays as it is");
-            }
-            Err(source) => {
-                return Err(KeeperError::System {
-                    action: "read the kept state",
-                    source,
-                });
-            }
-        }
-        Ok(())
-    }
-
-    fn watch(&self) {
-        loop {
-            let watched = NetlinkWatch::open().and_then(|mut watch| {
-                self.repair();
-                loop {
-                    match watch.wait(GUARD_CHECK)? {
-                        None | Some(Change::Guard | Change::Link) => self.repair(),
-                    }
-                }
-            });
-            let error: Result<(), io::Error> = watched;
-            warn!(?error, "watch over the guard broke: opened again");
-            let _ = poll(&mut [], PollTimeout::from(200_u16));
-        }
-    }
-
-    fn serve(&self, socket: &UnixStream) -> io::Result<()> {
-        while let Some(ask) = message::read(socket)? {
-            let told = match ask {
-                Ask::Guard(guard) => match self.set(guard) {
-                    Ok(_) => Told::Done,
-                    Err(error) => Told::Failed(error.to_string()),
-                },
-                Ask::GuardDrops => match self.nft.guard_drops() {
-                    Ok(drops) => Told::Drops(drops),
-                    Err(error) => Told::Failed(error.to_string()),
-                },
-            };
-            message::write(socket, &told)?;
-        }
-        Ok(())
-    }
-}
-
 /// Everything that outlives a data plane.
 #[derive(Debug)]
 struct Held {
@@ -258,17 +117,19 @@ pub fn run(options: Options) -> Result<(), KeeperError> {
     if !process::may_configure_network() {
         return Err(KeeperError::NotPermitted);
     }
+    process::abort_on_panic();
     // Before the first thread: all of them leave the signals to this one.
     let signals = signals().map_err(system("read signals"))?;
     let _lock = lock(&options.state_dir)?;
     key_file::load_or_make(&options.state_dir)?;
     let guarded = Arc::new(Guarded::default());
     // Fails by name where there is no `nft`: without it there would be no guard.
-    guarded.nft.read("inet")?;
-    guarded.restore(&options.state_dir)?;
+    guarded.check_nft()?;
+    // What another instance may have comes first: one that cannot run writes no guard.
     let (udp4, udp6) = udp::bind(options.port)?;
     let control = listen(&options.socket)?;
     let _listening = SocketFile(options.socket.clone());
+    guarded.restore(&options.state_dir)?;
     // Last, for it outlives this process: whoever fails before leaves nothing behind.
     let tap = Tap::open(&options.device)?;
     let watching = Arc::clone(&guarded);
@@ -301,13 +162,7 @@ impl Drop for SocketFile {
 }
 
 fn lock(state_dir: &Path) -> Result<Flock<File>, KeeperError> {
-    key_file::make_directory(state_dir).map_err(|source| {
-        KeeperError::Key(key_file::KeyFileError::File {
-            path: state_dir.to_owned(),
-            action: "make the directory",
-            source,
-        })
-    })?;
+    key_file::make_directory(state_dir)?;
     let file = File::create(state_dir.join("lock")).map_err(system("open the lock file"))?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock)
         .map_err(|_| KeeperError::SecondInstance(state_dir.to_owned()))
@@ -346,14 +201,9 @@ fn listen(path: &Path) -> Result<UnixListener, KeeperError> {
 }
 
 impl Held {
-    fn start(&self) -> io::Result<Child> {
+    /// Starts a data plane: by its path, so that a newer binary that was put there is the one.
+    fn start(&self, program: &Path) -> io::Result<Child> {
         let (ours, theirs) = UnixStream::pair()?;
-        // By its path, so that a newer binary that was put there is the one that starts.
-        let program = if self.program.exists() {
-            &self.program
-        } else {
-            Path::new("/proc/self/exe")
-        };
         let mut command = Command::new(program);
         let fd = |fd: &dyn AsRawFd| fd.as_raw_fd().to_string();
         command
@@ -389,10 +239,32 @@ impl Held {
         Ok(child)
     }
 
-    fn keep_running(self, signals: &SignalFd) -> Result<(), KeeperError> {
+    fn prepare_and_start(&mut self) -> Result<Child, KeeperError> {
+        if !self.tap.is_attached() {
+            warn!("the device was removed: made again");
+            self.tap = Tap::open(&self.options.device)?;
+        }
+        self.start(&self.program)
+            // The binary may just be written anew; the one that runs here is whole.
+            .or_else(|_| self.start(Path::new("/proc/self/exe")))
+            .map_err(system("start the data plane"))
+    }
+
+    fn keep_running(mut self, signals: &SignalFd) -> Result<(), KeeperError> {
         loop {
             let started = clock::now();
-            let mut child = self.start().map_err(system("start the data plane"))?;
+            let mut child = match self.prepare_and_start() {
+                Ok(child) => child,
+                // A binary that is being replaced, no memory: the keeper holds what it has, and
+                // tries again.
+                Err(error) => {
+                    error!(%error, source = ?std::error::Error::source(&error), "data plane could not be started");
+                    if pause(signals) {
+                        return Ok(());
+                    }
+                    continue;
+                }
+            };
             info!(pid = child.id(), "data plane started");
             let asked_to_stop =
                 wait(&mut child, signals).map_err(system("wait for the data plane"))?;

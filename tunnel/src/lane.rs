@@ -5,21 +5,25 @@ use crate::engine::{BoringtunEngine, Engine, Handshake, Opened, Timeout};
 use crate::key::{PresharedKey, PrivateKey, PublicKey};
 use crate::node::NodeId;
 use crate::reject::{Drops, Reject};
+use crate::wireguard::Message;
 use boringtun::noise::rate_limiter::RateLimiter;
-use std::collections::VecDeque;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Packets that wait for a handshake at most, for each lane. A handshake takes one round trip; this
-/// is what a pod sends in that time at 10,000 packets a second over 25 ms, and 400 kB at most.
-pub const MAX_WAITING: usize = 256;
+mod waiting;
+pub use waiting::MAX_WAITING;
+use waiting::Waiting;
 
 /// Demand for a session is remembered so long after the last packet: through the time in which the
 /// old keys are still kept.
 const DEMAND: Duration = Duration::from_secs(540);
+
+/// An attempt that nobody answered is repeated after this: WireGuard's REKEY_TIMEOUT and its jitter.
+/// boringtun repeats its own; but it forgets one when the peer's initiation crosses it.
+const RETRY: Duration = Duration::from_millis(5_333);
 
 /// The keys of one lane pair and what was made of them.
 pub struct Lane {
@@ -36,9 +40,15 @@ pub struct Lane {
 struct LaneState {
     engine: BoringtunEngine,
     endpoint: Option<SocketAddr>,
-    waiting: VecDeque<Vec<u8>>,
+    waiting: Waiting,
+    /// The peer has shown that it has the session too: it answered our initiation, or data of it
+    /// opened here. Nothing is sealed before.
+    confirmed: bool,
     /// Somebody wants a session; attempts go on until there is one.
     wanted: bool,
+    /// No state asks for this lane any more.
+    closed: bool,
+    last_initiation: Option<Instant>,
     last_sent: Option<Instant>,
     last_age: Option<Duration>,
     totals: Totals,
@@ -100,8 +110,11 @@ impl Lane {
             state: Mutex::new(LaneState {
                 engine,
                 endpoint: desired.endpoint,
-                waiting: VecDeque::new(),
+                waiting: Waiting::default(),
+                confirmed: false,
                 wanted: desired.endpoint.is_some(),
+                closed: false,
+                last_initiation: None,
                 last_sent: None,
                 last_age: None,
                 totals: Totals::default(),
@@ -172,28 +185,33 @@ impl Lane {
         out: &mut Datagrams,
     ) -> bool {
         let mut state = self.lock();
+        let count = plaintexts.len() as u64;
+        if state.closed {
+            drops.add(Reject::PeerRemoved, count);
+            return false;
+        }
         state.last_sent = Some(now);
         let Some(endpoint) = state.endpoint else {
-            drops.add(
-                Reject::NoEndpoint,
-                u64::try_from(plaintexts.len()).unwrap_or(u64::MAX),
-            );
+            drops.add(Reject::NoEndpoint, count);
             return false;
         };
-        if state.engine.session_age(now).is_some() {
+        if state.is_ready(now) {
             state.seal(plaintexts, endpoint, now, out);
             return true;
         }
         for (plaintext, _) in plaintexts.iter() {
-            if state.waiting.len() < MAX_WAITING {
-                state.waiting.push_back(plaintext.to_vec());
-            } else {
-                drops.count(Reject::QueueFull);
-            }
+            state.waiting.push(plaintext, now, drops);
         }
         state.wanted = true;
         state.initiate(false, now, out);
         false
+    }
+
+    /// Ends the lane; what still waited is the caller's.
+    pub(crate) fn close(&self) -> Batch<()> {
+        let mut state = self.lock();
+        state.closed = true;
+        state.waiting.take()
     }
 
     /// Opens data messages that came from `from`. What waited goes out if they made a session.
@@ -217,6 +235,7 @@ impl Lane {
             }
         }
         if proven {
+            state.confirmed = true;
             self.roam(&mut state, from);
             state.session_made(now, out);
         }
@@ -232,10 +251,18 @@ impl Lane {
     ) -> Result<(), Reject> {
         let mut reply = Vec::new();
         let mut state = self.lock();
-        if state.engine.handle_handshake(message, now, &mut reply)? == Handshake::Reply {
-            // Only a message that proves the peer's key gets a reply; a cookie never does.
+        if state.engine.handle_handshake(message, now, &mut reply)? == Handshake::Done {
+            return Ok(());
+        }
+        out.push(&reply, from);
+        // An answer to our own initiation is fresh. An initiation may be an old one that somebody
+        // else sends again: it is answered where it came from, and moves nothing until data opens.
+        let fresh = matches!(Message::parse(message), Ok(Message::Response { .. }));
+        if fresh || state.endpoint.is_none() {
             self.roam(&mut state, from);
-            out.push(&reply, from);
+        }
+        if fresh {
+            state.confirmed = true;
             state.session_made(now, out);
         }
         Ok(())
@@ -248,46 +275,57 @@ impl Lane {
         state.initiate(true, now, out);
     }
 
-    /// Advances the engine's timers.
-    pub(crate) fn handle_timeout(&self, now: Instant, out: &mut Datagrams) {
+    /// Advances the engine's timers, and attempts that it gave up or forgot.
+    pub(crate) fn handle_timeout(&self, now: Instant, drops: &Drops, out: &mut Datagrams) {
         let mut message = Vec::new();
         let mut state = self.lock();
         match state.engine.handle_timeout(now, &mut message) {
             Timeout::Idle => {}
             Timeout::Send => {
+                if matches!(Message::parse(&message), Ok(Message::Initiation)) {
+                    state.last_initiation = Some(now);
+                }
                 if let Some(endpoint) = state.endpoint {
                     out.push(&message, endpoint);
                 }
             }
             Timeout::Expired => {
-                let lately = state
-                    .last_sent
-                    .is_some_and(|at| now.saturating_duration_since(at) < DEMAND);
-                if state.wanted || lately || !state.waiting.is_empty() {
-                    state.wanted = true;
+                let lately = |at| now.saturating_duration_since(at) < DEMAND;
+                state.wanted |= state.last_sent.is_some_and(lately);
+                if state.is_wanted() {
                     state.initiate(true, now, out);
                 }
             }
         }
+        state.waiting.expire(now, drops);
         state.session_made(now, out);
+        let answered = |at| now.saturating_duration_since(at) < RETRY;
+        let patient = state.last_initiation.is_some_and(answered);
+        if state.is_wanted() && !state.is_ready(now) && !patient {
+            state.initiate(true, now, out);
+        }
     }
 
     pub(crate) fn snapshot(&self, now: Instant) -> Snapshot {
         let state = self.lock();
+        let age = state.engine.session_age(now);
         Snapshot {
             endpoint: state.endpoint,
-            handshake_age: state.engine.session_age(now),
+            handshake_age: age.filter(|_| state.confirmed),
             totals: state.totals,
         }
-    }
-
-    /// How many packets wait for a handshake.
-    pub(crate) fn waiting(&self) -> usize {
-        self.lock().waiting.len()
     }
 }
 
 impl LaneState {
+    fn is_ready(&self, now: Instant) -> bool {
+        self.confirmed && self.engine.session_age(now).is_some()
+    }
+
+    fn is_wanted(&self) -> bool {
+        !self.closed && (self.wanted || !self.waiting.is_empty())
+    }
+
     fn seal<T>(
         &mut self,
         plaintexts: &Batch<T>,
@@ -305,6 +343,7 @@ impl LaneState {
         if let Some(endpoint) = self.endpoint
             && self.engine.initiate(again, now, &mut message)
         {
+            self.last_initiation = Some(now);
             out.push(&message, endpoint);
         }
     }
@@ -312,6 +351,11 @@ impl LaneState {
     /// Notices a session that was not there, or is newer; sends what waited for it.
     fn session_made(&mut self, now: Instant, out: &mut Datagrams) {
         let age = self.engine.session_age(now);
+        self.confirmed &= age.is_some();
+        if !self.confirmed {
+            self.last_age = None;
+            return;
+        }
         let fresh = match (age, self.last_age) {
             (Some(age), Some(last)) => age < last,
             (Some(_), None) => true,
@@ -322,14 +366,10 @@ impl LaneState {
             self.totals.handshakes += 1;
             self.wanted = false;
         }
-        let Some((endpoint, _)) = self.endpoint.zip(age) else {
-            return;
-        };
-        if !self.waiting.is_empty() {
-            let mut plaintexts = Batch::default();
-            self.waiting
-                .drain(..)
-                .for_each(|packet| plaintexts.push(&packet, ()));
+        if let Some(endpoint) = self.endpoint
+            && !self.waiting.is_empty()
+        {
+            let plaintexts = self.waiting.take();
             self.seal(&plaintexts, endpoint, now, out);
         }
     }

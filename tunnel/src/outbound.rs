@@ -14,6 +14,7 @@ use crate::reject::Reject;
 use crate::segment::{ETHERNET_LEN, Segments};
 use crate::state::PeerKind;
 use crate::virtio;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -77,6 +78,9 @@ fn route<'a>(
     if packet.source.is_ipv4() != (protocol == Protocol::Ipv4) {
         return Err(Reject::FrameMalformed);
     }
+    if is_link_local(packet.destination) {
+        return Err(Reject::FrameLinkLocal);
+    }
     let identity = table
         .local_identity(packet.source)
         .ok_or(Reject::SourceNotLocal)?;
@@ -93,6 +97,14 @@ fn route<'a>(
         peer: Arc::clone(peer),
         flow: packet.flow_hash(bytes),
     })
+}
+
+/// Whether an address means something on one link only.
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_multicast() || v4.is_link_local() || v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_multicast() || v6.is_unicast_link_local(),
+    }
 }
 
 impl Device {
@@ -212,14 +224,15 @@ impl Device {
             peer: peer.id,
             message: crate::wireguard::data_header(message),
             bytes: bytes.to_vec(),
+            length: bytes.len(),
         };
         let length = plaintext.get(2..4).map_or(0, |length| {
             usize::from(u16::from_be_bytes([length[0], length[1]]))
         });
         let packet = &plaintext[..length.min(plaintext.len())];
-        self.capture().offer(captured(Stage::Geneve, packet));
+        self.capture().offer(&captured(Stage::Geneve, packet));
         if let Some(frame) = crate::inbound::captured_frame(peer, direction, packet) {
-            self.capture().offer(captured(Stage::Plain, &frame));
+            self.capture().offer(&captured(Stage::Plain, &frame));
         }
     }
 }

@@ -29,7 +29,8 @@ rejects! {
     WgMalformed = "wg_malformed",
     /// A handshake message whose first MAC was not made for our key.
     WgMac1 = "wg_mac1",
-    /// More handshakes from one source than it may send.
+    /// More handshakes in the name of one source than it may send; it was asked for a cookie, or has
+    /// used up what it may send with one.
     WgSourceLimit = "wg_source_limit",
     /// More handshakes than we take; a cookie went back.
     WgUnderLoad = "wg_under_load",
@@ -111,6 +112,8 @@ rejects! {
     FrameMalformed = "frame_malformed",
     /// Not IPv4 or IPv6.
     FrameNotIp = "frame_not_ip",
+    /// To a multicast or link-local address: the kernel's own chatter on the device.
+    FrameLinkLocal = "frame_link_local",
     /// From an address that is no local endpoint.
     SourceNotLocal = "source_not_local",
     /// To an address that no peer owns.
@@ -119,8 +122,10 @@ rejects! {
     TooBig = "too_big",
     /// The peer never said where it is.
     NoEndpoint = "no_endpoint",
-    /// Too many packets wait for a handshake.
+    /// Too many packets wait for a handshake: the oldest went.
     QueueFull = "queue_full",
+    /// A packet waited for a handshake so long that nobody wants it any more.
+    QueueExpired = "queue_expired",
     /// The peer went away while packets waited for a handshake.
     PeerRemoved = "peer_removed",
     /// No state was set yet.

@@ -140,6 +140,14 @@ impl<'a> Segments<'a> {
         }
         match self.checksum {
             Checksum::Filled => {}
+            // One packet as it came: the field holds the pseudo-header's sum, which only the kernel
+            // knows for sure (a routing header names another destination).
+            Checksum::NotFilled(_) if self.size == 0 && !fill => {}
+            Checksum::NotFilled(field) if self.size == 0 => {
+                let sum = !checksum::fold(checksum::sum(&out[self.ip.transport..]));
+                let sum = not_zero(sum, self.ip.protocol);
+                out[field..field + 2].copy_from_slice(&sum.to_be_bytes());
+            }
             Checksum::NotFilled(field) => {
                 let mut sum = self.segment_ip(out.len()).pseudo_header_sum();
                 if fill {

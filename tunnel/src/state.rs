@@ -23,7 +23,7 @@ pub use check::{Checked, StateError};
 
 /// Everything that the data plane of one node is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct State {
     /// The network of the clusterset.
     pub vni: Vni,
@@ -43,7 +43,7 @@ pub struct State {
 
 /// What is known of a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Cluster {
     /// Its name, for people.
     pub name: String,
@@ -55,7 +55,7 @@ pub struct Cluster {
 
 /// Another node, as a WireGuard peer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Peer {
     /// Its name, for people.
     pub name: String,
@@ -71,7 +71,7 @@ pub struct Peer {
 
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum PeerKind {
     /// A Hawser node.
     Native,
@@ -84,7 +84,7 @@ pub enum PeerKind {
 
 /// One WireGuard key and UDP port of a peer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Lane {
     /// The lane's key.
     pub public_key: PublicKey,

@@ -100,11 +100,11 @@ pub struct LaneStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Counters {
-    /// Pod packets sealed.
+    /// Pod packets taken for a peer: sealed, or waiting for its handshake.
     pub tx_packets: u64,
     /// Pod packets delivered to the TAP.
     pub rx_packets: u64,
-    /// Bytes of pod packets sealed.
+    /// Bytes of them.
     pub tx_bytes: u64,
     /// Bytes of pod packets delivered.
     pub rx_bytes: u64,

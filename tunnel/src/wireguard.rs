@@ -15,6 +15,9 @@ const DATA_MIN: usize = 32;
 /// Both MACs at the end of a handshake message.
 const MACS_LEN: usize = 32;
 
+/// Counters from here on are never used (whitepaper, section 6.2).
+pub const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
+
 /// A message by its kind and the index of the session that it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message {

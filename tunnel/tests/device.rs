@@ -116,7 +116,10 @@ fn packets_wait_for_a_handshake_up_to_a_bound_and_what_is_past_it_is_counted() {
         .delivered
         .iter()
         .map(|(_, frame)| usize::from_be_bytes(frame[42..50].try_into().unwrap()));
-    assert!(numbers.eq(0..MAX_WAITING), "in order, none lost");
+    assert!(
+        numbers.eq(10..MAX_WAITING + 10),
+        "in order, the oldest went"
+    );
 }
 
 #[test]
@@ -147,8 +150,12 @@ fn a_change_of_state_keeps_sessions_and_a_removed_peer_is_out() {
 fn what_leaves_the_kernel_wrongly_is_refused_by_name() {
     let mut world = World::new();
     let stranger: IpAddr = "10.1.1.77".parse().unwrap();
-    let cases: [(Vec<u8>, &str); 5] = [
+    let cases: [(Vec<u8>, &str); 6] = [
         (udp(stranger, pod(1), b""), "source_not_local"),
+        (
+            udp(stranger, "224.0.0.22".parse().unwrap(), b""),
+            "frame_link_local",
+        ),
         (udp(pod(0), "10.3.1.1".parse().unwrap(), b""), "no_peer"),
         (udp(pod(0), pod(0), b""), "no_peer"),
         (udp(pod(0), pod(1), b"")[..27].to_vec(), "inner_malformed"),
@@ -562,7 +569,7 @@ fn a_foreign_peer_has_the_identity_it_was_given_whatever_it_says() {
     assert_eq!(liar.say(&lie).1, ["source_not_owned"]);
 }
 
-/// T2: every byte of every kind of message, flipped: nothing is delivered, nothing changes.
+/// T2: every bit of a data message, flipped: nothing is delivered, nothing changes.
 #[test]
 fn a_flipped_bit_anywhere_delivers_nothing() {
     let mut liar = Liar::new(PeerKind::Native);
@@ -635,4 +642,123 @@ fn handshakes_are_refused_in_the_order_of_their_cost() {
     world.frame(0, &udp(pod(0), pod(1), b"others are not touched"));
     world.settle();
     assert_eq!(world.nodes[1].delivered.len(), 1);
+}
+
+/// A peer without our option cannot be told that a checksum is missing: it is made here.
+#[test]
+fn a_foreign_peer_gets_packets_with_their_checksums_made() {
+    use hawser_tunnel::virtio::Header;
+    for kind in [
+        PeerKind::Native,
+        PeerKind::Foreign {
+            identity: 3_u32.try_into().unwrap(),
+        },
+    ] {
+        let mut world = World::new();
+        world.apply(0, state(0, kind));
+        let whole = udp(pod(0), pod(1), b"sum of parts");
+        let mut partial = whole.clone();
+        // As the kernel leaves it: the sum of the pseudo-header alone.
+        let pseudo = hawser_tunnel::ip::Packet::parse(&whole).unwrap();
+        let pseudo = hawser_tunnel::ip::checksum::fold(pseudo.pseudo_header_sum());
+        partial[26..28].copy_from_slice(&pseudo.to_be_bytes());
+        let header = Header {
+            flags: Header::NEEDS_CSUM,
+            csum_start: 34,
+            csum_offset: 6,
+            ..Header::COMPLETE
+        };
+        let ethernet = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
+        let frame = [&ethernet[..], &partial].concat();
+        let mut out = Datagrams::default();
+        let node = &mut world.nodes[0];
+        node.device
+            .handle_frame(&mut node.outbound, header, &frame, world.now);
+        node.device.flush(&mut node.outbound, world.now);
+        for (datagram, &to) in node.outbound.datagrams.iter() {
+            out.push(datagram, to);
+        }
+        node.outbound.clear();
+        world.send(0, &out);
+        world.settle();
+        let (header, frame) = world.nodes[1].delivered.pop().unwrap();
+        let made = kind != PeerKind::Native;
+        assert_eq!(header.needs_checksum(), !made, "{kind:?}");
+        assert_eq!(frame[14..] == whole, made, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_pre_shared_key_must_be_the_same_at_both_ends() {
+    let secret = |text: &str| hawser_tunnel::key::PresharedKey::from_base64(text).unwrap();
+    let one = "CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk=";
+    let other = "CgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgo=";
+    for (theirs, crosses) in [(one, true), (other, false)] {
+        let mut world = World::new();
+        for (node, key) in [(0, one), (1, theirs)] {
+            let mut keyed = state(node, PeerKind::Native);
+            for peer in keyed.peers.values_mut() {
+                peer.lanes[0].preshared_key = Some(secret(key));
+            }
+            world.apply(node, keyed);
+        }
+        world.settle();
+        world.frame(0, &udp(pod(0), pod(1), b"secret"));
+        world.settle();
+        assert_eq!(world.nodes[1].delivered.len(), usize::from(crosses));
+        let status = world.nodes[0].device.peer_status(world.now);
+        assert!(status[0].lanes[0].preshared_key);
+    }
+}
+
+/// The counter is its sender's to choose: near the top of its range it must not overflow anything.
+#[test]
+fn a_counter_at_the_end_of_its_range_is_refused_before_anybody_adds_to_it() {
+    let mut liar = Liar::new(PeerKind::Native);
+    let mut batch = Batch::default();
+    batch.push(&Claim::honest().plaintext(), ());
+    let mut sealed = Datagrams::default();
+    liar.engine
+        .seal(&batch, address(1), liar.world.now, &mut sealed);
+    let good = sealed.iter().next().unwrap().0.to_vec();
+    for below in [0, 1, 1023, 1024, 8191] {
+        let mut message = good.clone();
+        message[8..16].copy_from_slice(&(u64::MAX - below).to_le_bytes());
+        let before = liar.world.nodes[1].device.drops().of(Reject::WgReplay);
+        Liar::exchange(&mut liar.world, &message);
+        let after = liar.world.nodes[1].device.drops().of(Reject::WgReplay);
+        assert_eq!(after, before + 1, "2^64 - 1 - {below}");
+    }
+    Liar::exchange(&mut liar.world, &good);
+    assert_eq!(liar.world.nodes[1].delivered.len(), 1);
+}
+
+/// A new pre-shared key is a new lane: what waited for the old one's handshake waits for the new.
+#[test]
+fn a_change_of_key_loses_nothing_that_waits() {
+    let mut world = World::new();
+    world.cut = true;
+    world.nodes[0].device = hawser_tunnel::device::Device::new(private_key(0), [5; 32], world.now);
+    world.apply(0, state(0, PeerKind::Native));
+    for number in 0..10_u64 {
+        world.frame(0, &udp(pod(0), pod(1), &number.to_be_bytes()));
+    }
+    world.cut = false;
+    let key = "CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk=";
+    for node in [1, 0] {
+        let mut keyed = state(node, PeerKind::Native);
+        for peer in keyed.peers.values_mut() {
+            let key = hawser_tunnel::key::PresharedKey::from_base64(key).unwrap();
+            peer.lanes[0].preshared_key = Some(key);
+        }
+        world.apply(node, keyed);
+    }
+    world.nodes[1].delivered.clear();
+    world.settle();
+    assert_eq!(world.nodes[1].delivered.len(), 10);
+    let lost = world.dropped(0);
+    assert!(
+        !lost.contains_key("peer_removed") && !lost.contains_key("queue_full"),
+        "{lost:?}"
+    );
 }

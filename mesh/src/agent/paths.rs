@@ -57,7 +57,7 @@ peers:
     prefixes: [10.1.2.0/24]
     lanes:
       - { publicKey: AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=, endpoint: '192.0.2.2:51820' }
-      - { publicKey: AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=, endpoint: '[::ffff:192.0.2.3]:51820' }
+      - { publicKey: AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=, endpoint: '192.0.2.3:51820' }
 ";
 
     #[test]

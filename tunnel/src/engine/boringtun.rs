@@ -9,6 +9,7 @@ use crate::batch::{Batch, Datagrams};
 use crate::clock;
 use crate::key::{PresharedKey, PrivateKey, PublicKey};
 use crate::reject::Reject;
+use crate::wireguard::{REJECT_AFTER_MESSAGES, data_header};
 use boringtun::noise::errors::WireGuardError;
 use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::noise::{Tunn, TunnResult};
@@ -155,6 +156,12 @@ impl Engine for BoringtunEngine {
     ) {
         clock::observe(now);
         for message in messages {
+            // boringtun adds to the counter, which is the sender's to choose: one near the top of its
+            // range would overflow there. No honest sender comes near (whitepaper, section 6.2).
+            if data_header(message).counter >= REJECT_AFTER_MESSAGES {
+                out.push(&[], Opened::Rejected(Reject::WgReplay));
+                continue;
+            }
             let opened = out.push_with(message.len().max(HANDSHAKE_MAX), |room| {
                 Ok::<_, Infallible>(match self.tunn.decapsulate(None, message, room) {
                     TunnResult::WriteToTunnelV4(packet, _)

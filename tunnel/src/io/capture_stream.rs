@@ -3,7 +3,7 @@
 //! Each packet has a comment `wireguard receiver=0x… counter=…`, by which the WireGuard message that
 //! carries it is found in a capture of the underlay.
 
-use crate::capture::{Capture, Captured, Direction, Stage};
+use crate::capture::{Capture, Captured, Direction, Stage, Wants};
 use crate::control::CaptureRequest;
 use crate::io::clock;
 use pcap_file::pcapng::PcapNgWriter;
@@ -18,7 +18,10 @@ use std::os::unix::net::UnixStream;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
-/// How soon a client that hung up is noticed while nothing passes.
+/// How long a client may take nothing before it is hung up on.
+const STUCK: Duration = Duration::from_secs(5);
+
+/// How soon a client that hung up is noticed, whatever passes.
 const HANG_UP: Duration = Duration::from_millis(200);
 
 /// The if_tsresol of nanoseconds.
@@ -46,8 +49,7 @@ fn interface(
     }
 }
 
-fn block<'a>(captured: &'a Captured, snap_length: u16) -> EnhancedPacketBlock<'a> {
-    let kept = captured.bytes.len().min(snap_length.into());
+fn block(captured: &Captured, interface_id: u32) -> EnhancedPacketBlock<'_> {
     let way = match captured.direction {
         Direction::Received => 1,
         Direction::Sent => 2,
@@ -58,13 +60,10 @@ fn block<'a>(captured: &'a Captured, snap_length: u16) -> EnhancedPacketBlock<'a
         message.receiver, message.counter, captured.peer
     );
     EnhancedPacketBlock {
-        interface_id: match captured.stage {
-            Stage::Geneve => 0,
-            Stage::Plain => 1,
-        },
+        interface_id,
         timestamp: clock::since_epoch(),
-        original_len: u32::try_from(captured.bytes.len()).unwrap_or(u32::MAX),
-        data: Cow::Borrowed(&captured.bytes[..kept]),
+        original_len: u32::try_from(captured.length).unwrap_or(u32::MAX),
+        data: Cow::Borrowed(&captured.bytes),
         options: vec![
             EnhancedPacketOption::Comment(Cow::Owned(comment)),
             EnhancedPacketOption::Flags(way),
@@ -74,36 +73,48 @@ fn block<'a>(captured: &'a Captured, snap_length: u16) -> EnhancedPacketBlock<'a
 
 /// Streams what passes until the client hangs up. Returns how many packets it was too slow for.
 pub fn run(capture: &Capture, request: CaptureRequest, socket: &UnixStream) -> io::Result<usize> {
-    let subscription = capture.subscribe();
-    let mut writer = PcapNgWriter::new(socket).map_err(broken)?;
-    writer
-        .write_pcapng_block(interface("geneve", DataLink::IPV4, request.snap_length))
-        .map_err(broken)?;
-    writer
-        .write_pcapng_block(interface("plain", DataLink::ETHERNET, request.snap_length))
-        .map_err(broken)?;
-    writer.get_mut().flush()?;
-    socket.set_nonblocking(false)?;
+    // A reader that takes nothing any more does not keep its place.
+    socket.set_write_timeout(Some(STUCK))?;
     socket.set_read_timeout(Some(Duration::from_millis(1)))?;
+    // One interface for each stage that was asked for: tcpdump reads only files of one link type.
+    let stages = [
+        (request.geneve, Stage::Geneve, "geneve", DataLink::IPV4),
+        (request.plain, Stage::Plain, "plain", DataLink::ETHERNET),
+    ];
+    let mut writer = PcapNgWriter::new(socket).map_err(broken)?;
+    let mut interfaces = Vec::new();
+    for (_, stage, name, linktype) in stages.into_iter().filter(|(asked, ..)| *asked) {
+        writer
+            .write_pcapng_block(interface(name, linktype, request.snap_length))
+            .map_err(broken)?;
+        interfaces.push(stage);
+    }
+    writer.get_mut().flush()?;
+    let subscription = capture.subscribe(Wants {
+        geneve: request.geneve,
+        plain: request.plain,
+        peer: request.peer,
+        snap_length: request.snap_length.into(),
+    });
+    let mut looked = clock::now();
     loop {
         match subscription.packets.recv_timeout(HANG_UP) {
             Ok(captured) => {
-                let stage = match captured.stage {
-                    Stage::Geneve => request.geneve,
-                    Stage::Plain => request.plain,
-                };
-                if stage && request.peer.is_none_or(|peer| peer == captured.peer) {
-                    writer
-                        .write_pcapng_block(block(&captured, request.snap_length))
-                        .map_err(broken)?;
-                }
+                let at = interfaces.iter().position(|&stage| stage == captured.stage);
+                let id = u32::try_from(at.unwrap_or_default()).unwrap_or_default();
+                writer
+                    .write_pcapng_block(block(&captured, id))
+                    .map_err(broken)?;
             }
-            Err(RecvTimeoutError::Timeout) => {
-                if hung_up(socket)? {
-                    return Ok(subscription.lost());
-                }
-            }
+            Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return Ok(subscription.lost()),
+        }
+        let now = clock::now();
+        if now.saturating_duration_since(looked) >= HANG_UP {
+            looked = now;
+            if hung_up(socket)? {
+                return Ok(subscription.lost());
+            }
         }
     }
 }

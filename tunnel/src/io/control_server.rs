@@ -7,9 +7,17 @@ use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
 
 /// Connections at once: an agent, a scraper, some people. One more is hung up on.
 const MAX_CONNECTIONS: usize = 32;
+
+/// How long a connection may take to say hello.
+const HELLO: Duration = Duration::from_secs(5);
+
+/// Pause after a connection that could not be taken, in milliseconds.
+const PAUSE_MS: u16 = 100;
 
 /// Who answers.
 pub trait Answer: Send + Sync + 'static {
@@ -24,33 +32,34 @@ pub trait Answer: Send + Sync + 'static {
 }
 
 /// Serves connections for ever.
-pub fn serve(listener: &UnixListener, answer: &Arc<impl Answer>) -> io::Result<()> {
+pub fn serve(listener: &UnixListener, answer: &Arc<impl Answer>) -> ! {
     let open = Arc::new(AtomicUsize::new(0));
     loop {
-        let (socket, _) = match listener.accept() {
-            Ok(accepted) => accepted,
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted
-                ) =>
-            {
+        let socket = match listener.accept() {
+            Ok((socket, _)) => socket,
+            Err(error) => {
+                // Out of descriptors or memory, say: packets go on, and it may pass.
+                tracing::warn!(%error, "failed to accept a connection");
+                let _ = nix::poll::poll(&mut [], nix::poll::PollTimeout::from(PAUSE_MS));
                 continue;
             }
-            Err(error) => return Err(error),
         };
         if open.load(Ordering::Relaxed) >= MAX_CONNECTIONS || !is_root(&socket) {
             continue;
         }
         open.fetch_add(1, Ordering::Relaxed);
-        let (answer, open) = (Arc::clone(answer), Arc::clone(&open));
-        std::thread::Builder::new()
+        let (answer, place) = (Arc::clone(answer), Arc::clone(&open));
+        let spawned = thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || {
                 // A connection that breaks is the client's affair; it comes again if it wants something.
                 let _ = converse(&socket, &*answer);
-                open.fetch_sub(1, Ordering::Relaxed);
-            })?;
+                place.fetch_sub(1, Ordering::Relaxed);
+            });
+        if let Err(error) = spawned {
+            open.fetch_sub(1, Ordering::Relaxed);
+            tracing::warn!(%error, "failed to start a thread for a connection");
+        }
     }
 }
 
@@ -66,9 +75,12 @@ fn refused(reason: Refusal, detail: impl Into<String>) -> Response {
 }
 
 fn converse(socket: &UnixStream, answer: &impl Answer) -> io::Result<()> {
+    // Who connects and says nothing does not keep a place from the agent.
+    socket.set_read_timeout(Some(HELLO))?;
     let Some(hello) = read_request(socket)? else {
         return Ok(());
     };
+    socket.set_read_timeout(None)?;
     let role = match hello {
         Ok(Request::Hello {
             protocol: PROTOCOL,

@@ -4,7 +4,7 @@ use crate::io::clock;
 use crate::key::PrivateKey;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -31,6 +31,14 @@ pub enum KeyFileError {
         /// Its permission bits.
         mode: u32,
     },
+    /// Others could put another key there.
+    #[error("{}: mode is {mode:04o}; nobody else may write to a state directory: choose another, or chmod go-w it", path.display())]
+    DirectoryMode {
+        /// The path.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
     /// It holds something else.
     #[error("{}: {source}; remove it to have a new key made", path.display())]
     Content {
@@ -52,11 +60,7 @@ pub fn load_or_make(directory: &Path) -> Result<PrivateKey, KeyFileError> {
             source,
         }
     };
-    make_directory(directory).map_err(|source| KeyFileError::File {
-        path: directory.to_owned(),
-        action: "make the directory",
-        source,
-    })?;
+    make_directory(directory)?;
     if !path.try_exists().map_err(failed("look for the key"))? {
         make(directory, &path).map_err(failed("make the key"))?;
     }
@@ -72,15 +76,35 @@ pub fn load_or_make(directory: &Path) -> Result<PrivateKey, KeyFileError> {
     PrivateKey::from_base64(&text).map_err(|source| KeyFileError::Content { path, source })
 }
 
-/// Makes a directory that only root enters.
-pub fn make_directory(directory: &Path) -> io::Result<()> {
-    fs::create_dir_all(directory)?;
-    fs::set_permissions(directory, fs::Permissions::from_mode(0o700))
+/// Makes a directory that only its owner enters. One that is there stays as it is, if nobody else
+/// may write to it.
+pub fn make_directory(directory: &Path) -> Result<(), KeyFileError> {
+    let failed = |action| {
+        let path = directory.to_owned();
+        move |source| KeyFileError::File {
+            path,
+            action,
+            source,
+        }
+    };
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(failed("make the directory"))?;
+    let metadata = fs::metadata(directory).map_err(failed("look at the directory"))?;
+    let mode = metadata.mode() & 0o7777;
+    if mode & 0o022 != 0 {
+        let path = directory.to_owned();
+        return Err(KeyFileError::DirectoryMode { path, mode });
+    }
+    Ok(())
 }
 
 /// Writes a new key beside and links it into place, so that two who make one end with the same.
 fn make(directory: &Path, path: &Path) -> io::Result<()> {
-    let new = directory.join(format!("wireguard.key.{}", std::process::id()));
+    let number = u64::from_le_bytes(clock::random()?);
+    let new = directory.join(format!("wireguard.key.{number:016x}"));
     let key = PrivateKey::from_random(clock::random()?);
     let written = (|| {
         let mut file = OpenOptions::new()
@@ -96,13 +120,17 @@ fn make(directory: &Path, path: &Path) -> io::Result<()> {
             linked => linked,
         }
     })();
-    fs::remove_file(&new)?;
-    written
+    let removed = fs::remove_file(&new);
+    written?;
+    removed?;
+    // The name too must outlive a power cut: a node that loses its key is another node.
+    fs::File::open(directory)?.sync_all()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn made_once_and_used_again() {
@@ -120,6 +148,31 @@ mod tests {
             1,
             "nothing else is left"
         );
+    }
+
+    #[test]
+    fn a_directory_that_is_there_keeps_its_mode_and_must_be_nobody_elses_to_write() {
+        let directory = tempfile::tempdir().unwrap();
+        for (mode, refused) in [
+            (0o755, false),
+            (0o750, false),
+            (0o1777, true),
+            (0o770, true),
+        ] {
+            fs::set_permissions(directory.path(), fs::Permissions::from_mode(mode)).unwrap();
+            let made = load_or_make(directory.path());
+            assert_eq!(made.is_err(), refused, "{mode:o}");
+            if let Err(error) = made {
+                assert!(
+                    error
+                        .to_string()
+                        .ends_with("choose another, or chmod go-w it"),
+                    "{error}"
+                );
+            }
+            let after = fs::metadata(directory.path()).unwrap().mode() & 0o7777;
+            assert_eq!(after, mode, "the mode was changed");
+        }
     }
 
     #[test]

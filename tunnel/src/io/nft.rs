@@ -257,11 +257,19 @@ impl Nft {
         })?;
         let pid = Pid::from_raw(child.id().cast_signed());
         let (answer, answered) = mpsc::sync_channel(1);
-        thread::spawn(move || {
+        let feed = move || {
             // A program that ends early closes its input; its message says why.
             let _ = child.stdin.take().map(|mut stdin| stdin.write_all(&input));
             let _ = answer.send(child.wait_with_output());
-        });
+        };
+        thread::Builder::new()
+            .name("nft".to_owned())
+            .spawn(feed)
+            .map_err(|source| {
+                let _ = kill(pid, Signal::SIGKILL);
+                let program = program();
+                NftError::Run { program, source }
+            })?;
         let Ok(output) = answered.recv_timeout(DEADLINE) else {
             let _ = kill(pid, Signal::SIGKILL);
             return Err(NftError::Deadline);

@@ -2,7 +2,7 @@
 
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
@@ -13,6 +13,7 @@ use std::process::Command;
 pub fn inherit(command: &mut Command, fds: Vec<RawFd>) {
     let parent = nix::unistd::getpid();
     let prepare = move || {
+        SigSet::empty().thread_set_mask()?;
         prctl::set_pdeathsig(Signal::SIGKILL)?;
         if nix::unistd::getppid() != parent {
             return Err(io::Error::other("the keeper died"));
@@ -23,7 +24,7 @@ pub fn inherit(command: &mut Command, fds: Vec<RawFd>) {
         Ok(())
     };
     #[expect(unsafe_code, reason = "runs between fork and exec")]
-    // SAFETY: the closure makes system calls only (prctl, getppid, fcntl): no allocation on its
+    // SAFETY: the closure makes system calls only (sigprocmask, prctl, getppid, fcntl): no allocation on its
     // way to success and no lock that another thread of the parent could hold.
     unsafe {
         command.pre_exec(prepare);
@@ -61,6 +62,15 @@ pub fn take_inherited(fd: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: the call above showed it open; the keeper passes each number once, and nothing else
     // in this process has opened it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Ends the process when any of its threads panics: half a process would look alive and carry
+/// nothing. Whoever started it starts the next.
+pub fn abort_on_panic() {
+    std::panic::set_hook(Box::new(|panic| {
+        tracing::error!(%panic, "bug: the process ends");
+        std::process::abort();
+    }));
 }
 
 /// Gives up every capability and the way to get one back; core dumps and debuggers stay out.

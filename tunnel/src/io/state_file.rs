@@ -45,6 +45,12 @@ pub enum Found {
     },
 }
 
+enum Read {
+    Nothing,
+    State(Box<Kept>),
+    Unusable(String),
+}
+
 impl StateFile {
     /// The file of a state directory.
     pub fn new(directory: &Path) -> Self {
@@ -55,9 +61,29 @@ impl StateFile {
 
     /// Reads the state. A file that cannot be used is set aside so that it can be looked at.
     pub fn load(&self) -> io::Result<Found> {
+        match self.read()? {
+            Read::Nothing => Ok(Found::Nothing),
+            Read::State(kept) => Ok(Found::State(kept)),
+            Read::Unusable(reason) => {
+                let path = self.path.with_extension("json.refused");
+                fs::rename(&self.path, &path)?;
+                Ok(Found::SetAside { path, reason })
+            }
+        }
+    }
+
+    /// Reads the state and touches nothing.
+    pub fn peek(&self) -> io::Result<Option<State>> {
+        match self.read()? {
+            Read::State(kept) => Ok(Some(kept.state)),
+            Read::Nothing | Read::Unusable(_) => Ok(None),
+        }
+    }
+
+    fn read(&self) -> io::Result<Read> {
         let bytes = match fs::read(&self.path) {
             Ok(bytes) => Zeroizing::new(bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Read::Nothing),
             Err(error) => return Err(error),
         };
         let reason = match serde_json::from_slice::<Kept>(&bytes) {
@@ -65,12 +91,10 @@ impl StateFile {
             Ok(kept) if kept.state.digest() != kept.revision.digest => {
                 "digest does not fit the state".to_owned()
             }
-            Ok(kept) => return Ok(Found::State(Box::new(kept))),
+            Ok(kept) => return Ok(Read::State(Box::new(kept))),
             Err(error) => error.to_string(),
         };
-        let path = self.path.with_extension("json.refused");
-        fs::rename(&self.path, &path)?;
-        Ok(Found::SetAside { path, reason })
+        Ok(Read::Unusable(reason))
     }
 
     /// Keeps a state: either the old file or the new one is there, whatever happens.

@@ -174,6 +174,11 @@ impl Tap {
         Ok(())
     }
 
+    /// Whether the device is still there: somebody may have removed it under its holder.
+    pub fn is_attached(&self) -> bool {
+        ioctl::is_attached(self.fd.as_fd())
+    }
+
     /// The descriptor, to be handed on.
     pub fn raw_fd(&self) -> i32 {
         self.fd.as_raw_fd()

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 
 /// One step from a state to the next.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Change {
     /// What the node itself is.
     SetNode {

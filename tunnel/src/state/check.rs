@@ -1,9 +1,11 @@
 //! The rules that a state keeps before a packet is judged by it.
 
 use super::{Peer, PeerKind, State};
+use crate::identity::Identity;
 use crate::key::PublicKey;
 use crate::mtu;
 use crate::node::{ClusterId, NodeId};
+use crate::owners::Owners;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -85,7 +87,7 @@ pub enum StateError {
     },
     /// A lane whose endpoint cannot be reached or would be encrypted again.
     #[error(
-        "endpoint {endpoint} of peer {peer}: must have a port and lie outside all pod prefixes"
+        "endpoint {endpoint} of peer {peer}: must be a host's address with a port, outside all pod prefixes"
     )]
     Endpoint {
         /// The endpoint.
@@ -101,27 +103,66 @@ pub enum StateError {
         /// The peer.
         peer: NodeId,
     },
-    /// A local endpoint outside this node's prefixes.
+    /// A local endpoint outside this node's prefixes, or inside a longer one of another node.
     #[error("endpoint {0}: lies outside this node's prefixes")]
     EndpointOutside(IpAddr),
+    /// A local endpoint with an identity that peers would refuse.
+    #[error(
+        "identity {identity} of endpoint {endpoint}: is neither the host's nor published by cluster {cluster}"
+    )]
+    EndpointIdentity {
+        /// The identity.
+        identity: Identity,
+        /// The endpoint.
+        endpoint: IpAddr,
+        /// This node's cluster.
+        cluster: ClusterId,
+    },
+    /// A prefix with bits set behind its length.
+    #[error("prefix {prefix}: has host bits set; write {}", prefix.trunc())]
+    HostBits {
+        /// The prefix.
+        prefix: IpNet,
+    },
+    /// A foreign peer that would speak with a reserved identity.
+    #[error(
+        "identity {identity} of foreign peer {peer}: must be 3 (world) or one of 256 and above"
+    )]
+    ForeignIdentity {
+        /// The identity.
+        identity: Identity,
+        /// The peer.
+        peer: NodeId,
+    },
+    /// A prefix of another cluster that the guard leaves open.
+    #[error("guard: does not cover prefix {prefix} of cluster {cluster}")]
+    Unguarded {
+        /// The prefix.
+        prefix: IpNet,
+        /// Its cluster.
+        cluster: ClusterId,
+    },
+    /// A guard that takes other prefixes for this node's.
+    #[error("guard: its local prefixes are not this node's prefixes")]
+    GuardLocal,
     /// A cluster that publishes what is not its to give.
     #[error("identity {identity} of cluster {cluster}: 1 to 255 are reserved")]
     ReservedIdentity {
         /// The identity.
-        identity: crate::identity::Identity,
+        identity: Identity,
         /// The cluster.
         cluster: ClusterId,
     },
 }
 
-/// Ranges that never hold pods: "this", loopback, link-local, multicast, the overlay and
-/// broadcast; for IPv6 the same and mapped IPv4.
+/// Ranges that never hold pods: "this", loopback, link-local, multicast, and 240.0.0.0/4,
+/// which holds the overlay, virtual IPs, aliases and broadcast; for IPv6 the same and mapped IPv4.
 const MARTIANS_V4: [(Ipv4Addr, u8); 5] = [
     (Ipv4Addr::new(0, 0, 0, 0), 8),
     (Ipv4Addr::new(127, 0, 0, 0), 8),
     (Ipv4Addr::new(169, 254, 0, 0), 16),
     (Ipv4Addr::new(224, 0, 0, 0), 4),
-    (Ipv4Addr::new(240, 0, 0, 0), 5),
+    (Ipv4Addr::new(240, 0, 0, 0), 4),
 ];
 const MARTIANS_V6: [(Ipv6Addr, u8); 4] = [
     (Ipv6Addr::UNSPECIFIED, 127),
@@ -145,6 +186,19 @@ pub(crate) fn martian(prefix: &IpNet) -> Option<IpNet> {
     v4.chain(v6).find(|range| overlap(prefix, range))
 }
 
+/// Whether a host of the underlay can have an address.
+fn is_host(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            !(v4.is_unspecified() || v4.is_broadcast() || v4.is_multicast() || v4.is_loopback())
+        }
+        IpAddr::V6(v6) => {
+            let mapped = v6.to_ipv4_mapped().is_some();
+            !(v6.is_unspecified() || v6.is_multicast() || v6.is_loopback() || mapped)
+        }
+    }
+}
+
 impl State {
     /// Checks every rule; the first that is broken comes back.
     pub fn check(self) -> Result<Checked, StateError> {
@@ -163,12 +217,60 @@ impl State {
                 }
             }
         }
-        for &address in self.endpoints.keys() {
-            if !self.prefixes.iter().any(|prefix| prefix.contains(&address)) {
-                return Err(StateError::EndpointOutside(address));
+        self.check_endpoints()?;
+        self.check_guard()?;
+        Ok(Checked(self))
+    }
+
+    fn check_endpoints(&self) -> Result<(), StateError> {
+        let owners = Owners::new(self);
+        let published = self
+            .clusters
+            .get(&self.node.cluster)
+            .map(|cluster| &cluster.identities);
+        for (&endpoint, &identity) in &self.endpoints {
+            if owners.owner(endpoint) != Some(self.node) {
+                return Err(StateError::EndpointOutside(endpoint));
+            }
+            let known = published.is_some_and(|published| published.contains(&identity));
+            if identity != Identity::HOST && !known {
+                let cluster = self.node.cluster;
+                return Err(StateError::EndpointIdentity {
+                    identity,
+                    endpoint,
+                    cluster,
+                });
             }
         }
-        Ok(Checked(self))
+        Ok(())
+    }
+
+    /// What leads into the tunnel must be kept off the underlay. Behind another CNI the own
+    /// cluster's prefixes are that one's to carry, so they may be left out.
+    fn check_guard(&self) -> Result<(), StateError> {
+        for (&id, cluster) in self
+            .clusters
+            .iter()
+            .filter(|(id, _)| **id != self.node.cluster)
+        {
+            for &prefix in &cluster.prefixes {
+                if !self
+                    .guard
+                    .mesh
+                    .iter()
+                    .any(|guarded| guarded.contains(&prefix))
+                {
+                    return Err(StateError::Unguarded {
+                        prefix,
+                        cluster: id,
+                    });
+                }
+            }
+        }
+        if self.guard.local != self.prefixes {
+            return Err(StateError::GuardLocal);
+        }
+        Ok(())
     }
 
     fn check_clusters(&self) -> Result<(), StateError> {
@@ -185,6 +287,9 @@ impl State {
                 });
             }
             for &prefix in &cluster.prefixes {
+                if prefix != prefix.trunc() {
+                    return Err(StateError::HostBits { prefix });
+                }
                 if let Some(range) = martian(&prefix) {
                     return Err(StateError::Martian {
                         prefix,
@@ -224,7 +329,10 @@ impl State {
             if !cluster.prefixes.iter().any(|outer| outer.contains(&prefix)) {
                 return Err(StateError::OutsideCluster { prefix, node });
             }
-            if let Some(first) = owners.insert(prefix.trunc(), node) {
+            if prefix != prefix.trunc() {
+                return Err(StateError::HostBits { prefix });
+            }
+            if let Some(first) = owners.insert(prefix, node) {
                 return Err(StateError::TwoOwners {
                     prefix,
                     first,
@@ -241,6 +349,12 @@ impl State {
         }
         if !self.clusters.contains_key(&id.cluster) {
             return Err(StateError::UnknownCluster(id));
+        }
+        if let PeerKind::Foreign { identity } = peer.kind
+            && identity != Identity::WORLD
+            && identity.is_reserved()
+        {
+            return Err(StateError::ForeignIdentity { identity, peer: id });
         }
         let most = if matches!(peer.kind, PeerKind::Foreign { .. }) {
             1
@@ -269,7 +383,7 @@ impl State {
             .lanes
             .iter()
             .filter_map(|lane| lane.endpoint)
-            .find(|at| at.port() == 0 || in_mesh(at.ip()))
+            .find(|at| at.port() == 0 || in_mesh(at.ip()) || !is_host(at.ip()))
         {
             Some(endpoint) => Err(StateError::Endpoint { endpoint, peer: id }),
             None => Ok(()),

@@ -70,6 +70,8 @@ pub(crate) fn small_state() -> State {
         ]),
         guard: Guard {
             device: "hawser0".to_owned(),
+            mesh: nets(&["10.1.0.0/16", "10.2.0.0/16", "fd01:1::/32", "fd01:2::/32"]),
+            local: nets(&["10.1.1.0/24", "fd01:1:1::/64"]),
             ..Guard::default()
         },
     }
@@ -121,7 +123,8 @@ fn every_rule_names_field_value_and_rule() {
         ("0.0.0.0/0", "0.0.0.0/8"),
         ("127.0.0.0/8", "127.0.0.0/8"),
         ("169.254.169.254/32", "169.254.0.0/16"),
-        ("240.1.0.0/16", "240.0.0.0/5"),
+        ("240.1.0.0/16", "240.0.0.0/4"),
+        ("255.255.255.255/32", "240.0.0.0/4"),
         ("::/0", "::/127"),
         ("fe80::/64", "fe80::/10"),
         ("::ffff:10.0.0.0/104", "::ffff:0.0.0.0/96"),
@@ -192,11 +195,20 @@ fn every_rule_names_field_value_and_rule() {
         }),
         "peer 2/1: has 2 lanes; must have 1 to 64, a foreign peer exactly 1"
     );
-    for endpoint in ["192.0.2.3:0", "10.2.9.9:51820"] {
+    for endpoint in [
+        "192.0.2.3:0",
+        "10.2.9.9:51820",
+        "0.0.0.0:1",
+        "255.255.255.255:1",
+        "127.0.0.1:1",
+        "224.0.0.1:1",
+        "[::1]:1",
+        "[::ffff:192.0.2.2]:1",
+    ] {
         assert_eq!(
             broken(|state| peer_of(state).lanes[0].endpoint = Some(endpoint.parse().unwrap())),
             format!(
-                "endpoint {endpoint} of peer 2/1: must have a port and lie outside all pod prefixes"
+                "endpoint {endpoint} of peer 2/1: must be a host's address with a port, outside all pod prefixes"
             )
         );
     }

@@ -104,7 +104,12 @@ pub fn state(node: usize, kind: PeerKind) -> State {
                 path_mtu: 1500,
             },
         )]),
-        guard: Default::default(),
+        guard: hawser_tunnel::guard::Guard {
+            device: "hawser0".to_owned(),
+            mesh: (0..2).flat_map(|node| parse(prefixes(node))).collect(),
+            local: parse(prefixes(node)),
+            ..Default::default()
+        },
     }
 }
 

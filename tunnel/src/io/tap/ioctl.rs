@@ -15,6 +15,9 @@ nix::ioctl_write_int!(
 nix::ioctl_write_int!(
     /// TUNSETOFFLOAD.
     tun_set_offload, b'T', 208);
+nix::ioctl_read!(
+    /// TUNGETIFF.
+    tun_get_iff, b'T', 210, libc::c_uint);
 nix::ioctl_write_ptr!(
     /// TUNSETVNETHDRSZ.
     tun_set_vnet_header_size, b'T', 216, libc::c_int);
@@ -74,6 +77,18 @@ pub(super) fn attach(fd: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
     // lives until the call returns.
     unsafe { tun_set_iff(fd.as_raw_fd(), address) }?;
     Ok(())
+}
+
+pub(super) fn is_attached(fd: BorrowedFd<'_>) -> bool {
+    let mut request = libc::ifreq {
+        ifr_name: [0; libc::IFNAMSIZ],
+        ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: 0 },
+    };
+    #[expect(unsafe_code, reason = "ioctl")]
+    // SAFETY: TUNGETIFF is declared to write an unsigned int and writes a whole ifreq: the pointer
+    // leads to one, a local that outlives the call.
+    let answer = unsafe { tun_get_iff(fd.as_raw_fd(), (&raw mut request).cast()) };
+    answer.is_ok()
 }
 
 pub(super) fn set_persistent(fd: BorrowedFd<'_>, persistent: bool) -> Result<(), Errno> {
