@@ -3,13 +3,11 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 use hawser_tests::lab::{Lab, Node, Topology};
-use hawser_tunnel::control::{
-    CaptureRequest, PROTOCOL, Refusal, Request, Response, Revision, Role,
-};
+use hawser_tunnel::control::{CaptureRequest, PROTOCOL, Refusal, Request, Response, Role};
 use hawser_tunnel::identity::Identity;
 use hawser_tunnel::io::control_client::ControlClient;
 use hawser_tunnel::io::message;
-use hawser_tunnel::state::{Change, State};
+use hawser_tunnel::state::{Change, Revision, State};
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;

@@ -5,7 +5,7 @@
 //! file. Only root may connect.
 
 use crate::node::NodeId;
-use crate::state::{Change, Digest, State};
+use crate::state::{Change, Digest, Revision, State};
 use crate::status::{Counters, Status};
 use serde::{Deserialize, Serialize};
 
@@ -119,16 +119,6 @@ pub enum Response {
     Counters(Counters),
     /// To [`Request::Capture`]: pcapng follows.
     Capturing,
-}
-
-/// A state in force: a number that grows with each change and the digest of the content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Revision {
-    /// Grows by one with every change; kept over restarts.
-    pub number: u64,
-    /// The content.
-    pub digest: Digest,
 }
 
 /// Why a request was not carried out.

@@ -9,28 +9,26 @@
 //!
 //! It holds no capability: everything it uses was opened by its keeper.
 
-use crate::control::{CaptureRequest, Refusal, Request, Response, Revision, Role};
 use crate::device::{Device, TICK};
 use crate::inbound::Inbound;
-use crate::io::control_server::{self, Answer};
-use crate::io::state_file::{Found, Kept, StateFile};
+use crate::io::control_server;
+use crate::io::state_file::StateFile;
 use crate::io::tap::{MAX_FRAME, Offloads, Tap};
 use crate::io::udp::{Received, UdpSockets};
-use crate::io::{capture_stream, clock, key_file, process};
+use crate::io::{clock, key_file, process};
 use crate::keeper::KeeperClient;
 use crate::outbound::Outbound;
 use crate::reject::Reject;
-use crate::state::{Checked, State};
-use crate::status::{Counters, Pids, Status};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
+
+mod control;
 
 /// Frames that are read before what was sealed is sent: a bound on delay, not a wait.
 const FRAMES: usize = 64;
@@ -71,17 +69,7 @@ struct DataPlane {
     offloads: Offloads,
     options: Options,
     started: Instant,
-    control: Mutex<Control>,
-}
-
-/// What only control touches.
-struct Control {
-    file: StateFile,
-    revision: Option<Revision>,
-    keeper: KeeperClient,
-    sessions: u64,
-    /// The session of the agent, the newest that said so.
-    agent: Option<u64>,
+    control: Mutex<control::Control>,
 }
 
 /// Runs the data plane for ever.
@@ -98,13 +86,10 @@ pub fn run(inherited: Inherited, options: Options) -> Result<(), Box<dyn std::er
         tap,
         udp,
         offloads,
-        control: Mutex::new(Control {
-            file: StateFile::new(&options.state_dir),
-            revision: None,
-            keeper: KeeperClient::new(inherited.keeper),
-            sessions: 0,
-            agent: None,
-        }),
+        control: Mutex::new(control::Control::new(
+            StateFile::new(&options.state_dir),
+            KeeperClient::new(inherited.keeper),
+        )),
         options,
         started: now,
     });
@@ -216,244 +201,5 @@ impl DataPlane {
             self.udp.send(&out.datagrams, self.device.drops());
             out.clear();
         }
-    }
-
-    /// Puts the last state in force, with nobody asked.
-    fn restore(&self) {
-        let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
-        match control.file.load() {
-            Ok(Found::Nothing) => info!("no state was kept: waiting for an agent"),
-            Ok(Found::State(kept)) => {
-                let Kept {
-                    revision, state, ..
-                } = *kept;
-                match state.check() {
-                    Ok(state) => {
-                        info!(
-                            revision = revision.number,
-                            peers = state.peers.len(),
-                            "kept state is in force"
-                        );
-                        // A data plane that died half way through a change left the guard of both.
-                        if let Err(error) = control.keeper.guard(&state.guard) {
-                            warn!(%error, "guard of the kept state could not be put in force");
-                        }
-                        self.put_in_force(state);
-                        control.revision = Some(revision);
-                    }
-                    Err(error) => warn!(%error, "kept state breaks a rule: waiting for an agent"),
-                }
-            }
-            Ok(Found::SetAside { path, reason }) => {
-                warn!(path = %path.display(), reason, "kept state was set aside: waiting for an agent");
-            }
-            Err(error) => warn!(%error, "kept state could not be read: waiting for an agent"),
-        }
-    }
-
-    fn put_in_force(&self, state: Checked) {
-        let mut out = Outbound::default();
-        self.device.apply(state, clock::now(), &mut out.datagrams);
-        self.udp.send(&out.datagrams, self.device.drops());
-    }
-
-    /// Guards, keeps and puts in force a state: all, or nothing.
-    fn replace(&self, control: &mut Control, state: State) -> Response {
-        let digest = state.digest();
-        let table = self.device.table();
-        let old = table.as_ref().map(|table| &table.state.guard);
-        if let Some(revision) = control
-            .revision
-            .filter(|revision| revision.digest == digest)
-        {
-            // It is in force; so is its guard, whatever an earlier attempt left half done.
-            return match old.map_or(Ok(()), |guard| control.keeper.guard(guard)) {
-                Ok(()) => Response::Applied {
-                    revision,
-                    changed: false,
-                },
-                Err(error) => refused(Refusal::GuardFailed, error.to_string()),
-            };
-        }
-        let state = match state.check() {
-            Ok(state) if state.guard.device == self.options.device => state,
-            Ok(state) => {
-                let detail = format!(
-                    "guard: device {} is not the TAP, which is {}",
-                    state.guard.device, self.options.device
-                );
-                return refused(Refusal::InvalidState, detail);
-            }
-            Err(error) => return refused(Refusal::InvalidState, error.to_string()),
-        };
-        // The guard of both first: a prefix is protected before anything leads there, and until
-        // nothing leads there any more.
-        let both = old.map_or_else(|| state.guard.clone(), |old| old.with(&state.guard));
-        if let Err(error) = control.keeper.guard(&both) {
-            return refused(Refusal::GuardFailed, error.to_string());
-        }
-        let number = control.revision.map_or(0, |revision| revision.number);
-        let revision = Revision {
-            number: number.wrapping_add(1),
-            digest,
-        };
-        if let Err(error) = control.file.store(revision, &state) {
-            let back = old.map(|old| control.keeper.guard(old));
-            if let Some(Err(error)) = back {
-                warn!(%error, "guard of a state that was not kept stays beside the old one's");
-            }
-            return refused(Refusal::NotPersisted, error.to_string());
-        }
-        control.revision = Some(revision);
-        info!(
-            revision = revision.number,
-            peers = state.peers.len(),
-            endpoints = state.endpoints.len(),
-            "state is in force"
-        );
-        let guard = state.guard.clone();
-        self.put_in_force(state);
-        if guard != both
-            && let Err(error) = control.keeper.guard(&guard)
-        {
-            warn!(%error, "guard of the old state stays beside the new one's");
-        }
-        Response::Applied {
-            revision,
-            changed: true,
-        }
-    }
-
-    fn change(
-        &self,
-        control: &mut Control,
-        from: u64,
-        changes: Vec<crate::state::Change>,
-        digest: crate::state::Digest,
-    ) -> Response {
-        let in_force = self.device.table();
-        let Some(table) = in_force.filter(|_| {
-            control
-                .revision
-                .is_some_and(|revision| revision.number == from)
-        }) else {
-            let detail = match control.revision {
-                Some(Revision { number, .. }) => {
-                    format!("revision in force is {number}, not {from}")
-                }
-                None => format!("no state is in force, and not revision {from}"),
-            };
-            return refused(Refusal::RevisionGap, detail);
-        };
-        match table.state.with_changes(changes) {
-            Ok(state) if state.digest() == digest => self.replace(control, state),
-            Ok(_) => refused(Refusal::DigestMismatch, "the changes lead to another state"),
-            Err(error) => refused(Refusal::InvalidState, error.to_string()),
-        }
-    }
-
-    fn counters(&self, control: &mut Control) -> Counters {
-        Counters {
-            guard: control.keeper.guard_drops().unwrap_or_default(),
-            ..self.device.counters()
-        }
-    }
-
-    fn status(&self, control: &mut Control) -> Status {
-        let now = clock::now();
-        let (gso, gro) = self.udp.offloads();
-        Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            node: self.device.table().map(|table| table.node),
-            revision: control.revision,
-            device: self.options.device.clone(),
-            port: self.options.port,
-            public_keys: vec![self.device.public_key().to_string()],
-            uptime_ms: u64::try_from(now.saturating_duration_since(self.started).as_millis())
-                .unwrap_or(u64::MAX),
-            agent_connected: control.agent.is_some(),
-            pids: Pids {
-                keeper: std::os::unix::process::parent_id(),
-                data_plane: std::process::id(),
-            },
-            peers: self.device.peer_status(now),
-            counters: self.counters(control),
-            offloads: BTreeMap::from([
-                ("tap_checksum".to_owned(), self.offloads.checksum),
-                ("tap_tcp".to_owned(), self.offloads.tcp),
-                ("tap_udp".to_owned(), self.offloads.udp),
-                ("udp_gso".to_owned(), gso),
-                ("udp_gro".to_owned(), gro),
-            ]),
-        }
-    }
-}
-
-fn refused(reason: Refusal, detail: impl Into<String>) -> Response {
-    Response::Refused {
-        reason,
-        detail: detail.into(),
-    }
-}
-
-impl Answer for DataPlane {
-    fn opened(&self, role: Role) -> (Response, u64) {
-        let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
-        control.sessions += 1;
-        if role == Role::Agent {
-            control.agent = Some(control.sessions);
-        }
-        let hello = Response::Hello {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            public_keys: vec![self.device.public_key().to_string()],
-        };
-        (hello, control.sessions)
-    }
-
-    fn closed(&self, session: u64) {
-        let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
-        if control.agent == Some(session) {
-            control.agent = None;
-        }
-    }
-
-    fn answer(&self, session: u64, request: Request) -> Response {
-        let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
-        let control = &mut *control;
-        let sets = matches!(request, Request::Replace { .. } | Request::Change { .. });
-        if sets && control.agent != Some(session) {
-            return refused(
-                Refusal::NotTheAgent,
-                "another agent has taken over, or this is none",
-            );
-        }
-        match request {
-            Request::Hello { .. } => refused(Refusal::Protocol, "hello was said already"),
-            Request::Revision => Response::Revision(control.revision),
-            Request::State => Response::State(
-                self.device
-                    .table()
-                    .map(|table| Box::new(State::clone(&table.state))),
-            ),
-            Request::Replace { state } => self.replace(control, *state),
-            Request::Change {
-                from,
-                changes,
-                digest,
-            } => self.change(control, from, changes, digest),
-            Request::Status => Response::Status(Box::new(self.status(control))),
-            Request::Counters => Response::Counters(self.counters(control)),
-            Request::Capture(_) => {
-                refused(Refusal::Protocol, "a capture takes the whole connection")
-            }
-        }
-    }
-
-    fn capture(&self, request: CaptureRequest, socket: &UnixStream) -> io::Result<()> {
-        let lost = capture_stream::run(self.device.capture(), request, socket)?;
-        if lost > 0 {
-            warn!(lost, "a capture was too slow");
-        }
-        Ok(())
     }
 }

@@ -100,6 +100,16 @@ pub struct Lane {
 #[serde(try_from = "String", into = "String")]
 pub struct Digest([u8; 32]);
 
+/// A state in force: a number that grows with each change and the digest of the content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Revision {
+    /// Grows by one with every change; kept over restarts.
+    pub number: u64,
+    /// The content.
+    pub digest: Digest,
+}
+
 impl State {
     /// The digest of this state.
     pub fn digest(&self) -> Digest {

@@ -1,7 +1,7 @@
 //! What the data plane says of itself.
 
-use crate::control::Revision;
 use crate::node::NodeId;
+use crate::state::Revision;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

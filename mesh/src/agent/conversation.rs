@@ -4,8 +4,8 @@
 //! revision: with the digest that is wanted nothing more is said. Otherwise its state is fetched, and
 //! the difference sent; or the whole, where it has none or the difference did not fit.
 
-use hawser_tunnel::control::{Refusal, Request, Response, Revision};
-use hawser_tunnel::state::{Digest, State};
+use hawser_tunnel::control::{Refusal, Request, Response};
+use hawser_tunnel::state::{Digest, Revision, State};
 
 /// One agent's side of the talk.
 #[derive(Debug, Default)]

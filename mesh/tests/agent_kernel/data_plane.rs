@@ -4,8 +4,9 @@
 //! plane does, without a packet.
 
 use crate::ground::{Ground, NODE, WEST_2, until};
-use hawser_tunnel::control::{Refusal, Request, Response, Revision, Role};
+use hawser_tunnel::control::{Refusal, Request, Response, Role};
 use hawser_tunnel::io::message;
+use hawser_tunnel::state::Revision;
 use hawser_tunnel::state::State;
 use hawser_tunnel::status::{Counters, Pids, Status};
 use std::collections::BTreeMap;

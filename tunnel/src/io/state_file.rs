@@ -1,7 +1,6 @@
 //! The last state on disk, so that a node comes up as it was with nobody to ask.
 
-use crate::control::Revision;
-use crate::state::State;
+use crate::state::{Revision, State};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
