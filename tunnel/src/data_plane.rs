@@ -33,6 +33,10 @@ mod control;
 /// Frames that are read before what was sealed is sent: a bound on delay, not a wait.
 const FRAMES: usize = 64;
 
+/// Bytes of messages that are sealed before they are sent: two super-frames. More would only wait,
+/// and take memory.
+const BYTES: usize = 128 << 10;
+
 /// Failures to receive, one after the other, before the process gives up and another takes over.
 const FAILURES: u32 = 100;
 
@@ -147,6 +151,9 @@ impl DataPlane {
                         self.device.drops().count(Reject::FrameMalformed);
                     }
                     Err(error) => return Err(error),
+                }
+                if outbound.datagrams.bytes() >= BYTES {
+                    break;
                 }
             }
             self.device.flush(&mut outbound, now);
