@@ -25,6 +25,8 @@ use crate::io::{
 /// What the lab says to its janitor to leave everything standing.
 const KEEP: &str = "keep";
 
+/// How long processes are asked to end by SIGTERM before they are killed.
+const ASKED: Duration = Duration::from_millis(500);
 /// How long processes may take to die after SIGKILL.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -166,6 +168,7 @@ fn remove_namespaces(id: &str) -> Vec<String> {
         problems.push(format!("{error:#}"));
     }
     let end = Instant::now() + PATIENCE;
+    let asked = Instant::now() + ASKED;
     loop {
         let members = members_of(id, &namespaces);
         if members.is_empty() {
@@ -176,8 +179,14 @@ fn remove_namespaces(id: &str) -> Vec<String> {
             problems.push(format!("{} did not die", told.join(", ")));
             break;
         }
+        // Asked first: a parent that ends in order takes its children along, and nobody is left to be reaped.
+        let signal = if Instant::now() < asked {
+            Signal::SIGTERM
+        } else {
+            Signal::SIGKILL
+        };
         for pid in members {
-            send_signal(pid, Signal::SIGKILL).ok();
+            send_signal(pid, signal).ok();
         }
         thread::sleep(Duration::from_millis(10));
     }
