@@ -38,7 +38,8 @@ impl Machine {
             processor: processor(&processors).unwrap_or_else(|| "unknown".to_owned()),
             cores: cores(&processors),
             memory: memory(&read("/proc/meminfo")?).context("/proc/meminfo has no MemTotal")?,
-            kernel: read("/proc/sys/kernel/osrelease")?.trim().to_owned(),
+            // The version counts; what a vendor appended to it says nothing to a reader.
+            kernel: release(read("/proc/sys/kernel/osrelease")?.trim()).to_owned(),
             system: system(&read("/etc/os-release").unwrap_or_default())
                 .unwrap_or_else(|| "unknown".to_owned()),
             versions: versions.into(),
@@ -88,6 +89,11 @@ fn system(release: &str) -> Option<String> {
         .lines()
         .find_map(|line| line.strip_prefix("PRETTY_NAME="))?;
     Some(name.trim_matches('"').to_owned())
+}
+
+/// The numbers in front of a kernel release.
+fn release(text: &str) -> &str {
+    text.split('-').next().unwrap_or(text)
 }
 
 #[cfg(test)]
