@@ -6,6 +6,8 @@
     reason = "each test uses its part of the world"
 )]
 
+pub mod liar;
+
 use etherparse::PacketBuilder;
 use hawser_tunnel::batch::Datagrams;
 use hawser_tunnel::device::{Device, TICK};
