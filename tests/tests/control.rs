@@ -185,6 +185,44 @@ fn what_is_refused_changes_nothing() -> Result<()> {
     Ok(())
 }
 
+/// All or nothing: a state that cannot be kept on disk leaves the old one's guard as it was.
+#[test]
+fn a_state_that_cannot_be_kept_changes_neither_table_nor_guard() -> Result<()> {
+    let (lab, mut client) = in_the_agents_place()?;
+    let node = lab.node("east-1");
+    let guard = || {
+        node.netns()
+            .output("nft", &["-s", "list", "table", "inet", "hawser_guard"])
+    };
+    let (start, before) = (revision(&mut client)?, guard()?);
+    let mut other = state(&mut client)?;
+    other.guard.mesh.insert("172.31.0.0/16".parse()?);
+    let replace = Request::Replace {
+        state: Box::new(other),
+    };
+    // Where the new file would be written stands a directory.
+    let blocked = node.state_dir().join("state.json.new");
+    std::fs::create_dir(&blocked)?;
+    let response = client.request(&replace)?;
+    ensure!(
+        refusal(&response)?.0 == Refusal::NotPersisted,
+        "{response:?}"
+    );
+    ensure!(revision(&mut client)? == start, "the revision moved");
+    ensure!(guard()? == before, "the guard was left changed");
+    std::fs::remove_dir(&blocked)?;
+    let response = client.request(&replace)?;
+    ensure!(
+        matches!(response, Response::Applied { changed: true, .. }),
+        "{response:?}"
+    );
+    ensure!(
+        guard()?.contains("172.31.0.0/16"),
+        "the guard does not hold the new prefix"
+    );
+    Ok(())
+}
+
 #[test]
 fn bytes_that_are_no_requests_are_refused_and_hurt_nobody() -> Result<()> {
     let (lab, mut client) = in_the_agents_place()?;

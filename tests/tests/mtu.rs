@@ -88,8 +88,8 @@ fn underlay_9000_over_ipv6() -> Result<()> {
     table_row(Family::V6, 9000, 8864, 8864)
 }
 
-/// UDP and ICMP of every size from 1 to 9,000 bytes and of 60,000, and TCP of a choice of them: past
-/// the MTU they go in IP fragments, which are carried like any packet.
+/// UDP, TCP and ICMP of every size from 1 to 9,000 bytes and of 60,000: past the MTU datagrams go in
+/// IP fragments, which are carried like any packet.
 fn sizes(underlay: Family, mtu: u32) -> Result<()> {
     let mut lab = Lab::new(Topology::two_by_two().with_underlay(underlay, mtu))?;
     let sniffer = lab.sniffer()?;
@@ -114,27 +114,17 @@ fn sizes(underlay: Family, mtu: u32) -> Result<()> {
                 .run(pod.netns())?;
         }
         let at = SocketAddr::new(destination, PORT);
-        let mut session = echo::UdpSession::open(from.netns(), at, lab.canary(), PATIENCE)?;
+        let (netns, canary) = (from.netns(), lab.canary());
+        let mut udp = echo::UdpSession::open(netns, at, canary, PATIENCE)?;
+        let mut tcp = echo::TcpSession::open(netns, at, canary, PATIENCE)?;
+        let mut icmp = echo::IcmpSession::open(netns, destination, canary, PATIENCE)?;
         for size in (1..=9_000).chain([60_000]) {
-            session
-                .exchange(size)
+            udp.exchange(size)
                 .with_context(|| format!("{size} bytes over UDP to {at} on {mtu}"))?;
-        }
-        for size in (1..9_000_usize)
-            .step_by(611)
-            .chain([1_344, 1_364, 1_365, 9_000, 60_000])
-        {
-            let ping = Ping::new(destination)
-                .size(size)
-                .deadline(PATIENCE)
-                .run(from.netns())?;
-            ensure!(
-                ping.is_complete(),
-                "{size} bytes over ICMP to {destination} on {mtu}: {}",
-                ping.output
-            );
-            echo::tcp(from.netns(), None, at, size, lab.canary(), PATIENCE)
+            tcp.exchange(size)
                 .with_context(|| format!("{size} bytes over TCP to {at} on {mtu}"))?;
+            icmp.exchange(size)
+                .with_context(|| format!("{size} bytes over ICMP to {at} on {mtu}"))?;
         }
     }
     sniffer.stop()?.check()

@@ -17,6 +17,9 @@ use socket2::{Domain, Socket, Type};
 
 use crate::io::Netns;
 
+mod session;
+pub use session::{IcmpSession, TcpSession, UdpSession};
+
 /// How often a server looks whether it shall end.
 const LOOK: Duration = Duration::from_millis(50);
 /// The longest that a server waits for one connection.
@@ -140,67 +143,6 @@ pub fn udp(
         bail!("echo of {size} bytes by UDP from {to} came back changed ({length} bytes)");
     }
     Ok(start.elapsed())
-}
-
-/// One socket over which many sizes are tried.
-#[derive(Debug)]
-pub struct UdpSession {
-    socket: UdpSocket,
-    to: SocketAddr,
-    payload: Vec<u8>,
-    buffer: Vec<u8>,
-}
-
-impl UdpSession {
-    /// Opens a socket inside `netns` towards `to`.
-    ///
-    /// # Errors
-    /// When the kernel gives none.
-    pub fn open(
-        netns: &Netns,
-        to: SocketAddr,
-        canary: [u8; 16],
-        timeout: Duration,
-    ) -> Result<Self> {
-        let local = SocketAddr::new(unspecified(to), 0);
-        let socket = netns
-            .run(|| UdpSocket::bind(local))?
-            .with_context(|| format!("failed to bind {local}"))?;
-        socket
-            .connect(to)
-            .with_context(|| format!("failed to connect to {to}"))?;
-        socket
-            .set_read_timeout(Some(timeout))
-            .context("failed to set a timeout")?;
-        let payload = canary.iter().copied().cycle().take(65_536).collect();
-        Ok(Self {
-            socket,
-            to,
-            payload,
-            buffer: vec![0; 65_536],
-        })
-    }
-
-    /// Sends a datagram of `size` bytes and waits for the same one back.
-    ///
-    /// # Errors
-    /// Nothing or something else came back.
-    pub fn exchange(&mut self, size: usize) -> Result<()> {
-        self.socket
-            .send(&self.payload[..size])
-            .with_context(|| format!("failed to send {size} bytes to {}", self.to))?;
-        let length = self
-            .socket
-            .recv(&mut self.buffer)
-            .with_context(|| format!("no echo of {size} bytes from {}", self.to))?;
-        if self.buffer[..length] != self.payload[..size] {
-            bail!(
-                "echo of {size} bytes from {} came back changed ({length} bytes)",
-                self.to
-            );
-        }
-        Ok(())
-    }
 }
 
 /// Sends `size` bytes over a new connection and reads the same back; returns the time it took.
