@@ -5,7 +5,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 CARGO := cargo
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test soak bench lint clean
 
 # Two clusters, traffic between them, sniffers on every link; options for `lab demo` go into DEMO,
 # for example: make demo DEMO="--keep --json demo.json"
@@ -18,6 +18,11 @@ demo:
 test:
 	@tests/setup
 	@tests/run
+
+# The same in full: rounds by the thousand, hours of traffic. A part of it: make soak SOAK="restart"
+soak:
+	@tests/setup
+	@HAWSER_SOAK=1 tests/run $(SOAK)
 
 # Speed, cost and memory of the tunnel against the bare network; which bench and its options go into BENCH,
 # for example: make bench BENCH="datapath --quick"

@@ -9,6 +9,7 @@
 pub mod bench;
 pub mod command;
 pub mod demo;
+pub mod depth;
 pub mod io;
 pub mod lab;
 pub mod sniffer;
