@@ -1,7 +1,9 @@
-//! The command line: `hawser agent`, `hawser status`, `hawser capture`, `hawser version`.
+//! The command line: `hawser agent`, `hawser status`, `hawser capture`, `hawser rekey`,
+//! `hawser version`.
 
 mod capture;
 mod log;
+mod rekey;
 mod status;
 
 use crate::agent::{self, AgentError};
@@ -39,6 +41,9 @@ enum Command {
     /// Writes what is inside the tunnel to a pcapng file. Only for root.
     #[command(after_help = EXIT_CODES)]
     Capture(CaptureArgs),
+    /// Starts new handshakes at once; traffic goes on under the old keys until the new ones are proven.
+    #[command(after_help = EXIT_CODES)]
+    Rekey(RekeyArgs),
     /// Prints the version.
     Version,
 }
@@ -97,6 +102,16 @@ struct CaptureArgs {
     write: PathBuf,
 }
 
+#[derive(Debug, Args)]
+struct RekeyArgs {
+    /// Where hawser-tunnel listens.
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
+    socket: PathBuf,
+    /// Only with this peer, as CLUSTER/INDEX; with all of them otherwise.
+    #[arg(long, value_name = "ID")]
+    peer: Option<hawser_tunnel::node::NodeId>,
+}
+
 /// Reads the command line, does what it says, and tells how it went.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
@@ -104,6 +119,7 @@ pub fn run() -> ExitCode {
         Command::Agent(args) => run_agent(args, cli.log_format),
         Command::Status(args) => status::run(&args.socket, args.output),
         Command::Capture(args) => capture::run(args),
+        Command::Rekey(args) => rekey::run(&args.socket, args.peer),
         Command::Version => print(&format!("hawser {}\n", env!("CARGO_PKG_VERSION"))),
     };
     let Err(error) = done else {

@@ -52,6 +52,11 @@ pub enum Request {
     Status,
     /// Packets, bytes, and drops by reason.
     Counters,
+    /// Starts new handshakes at once; the sessions in use go on until the new ones are proven.
+    Rekey {
+        /// With whom; `None` for all peers.
+        peer: Option<NodeId>,
+    },
     /// Streams what is inside the tunnel as pcapng until the client hangs up.
     Capture(CaptureRequest),
 }
@@ -117,6 +122,11 @@ pub enum Response {
     Status(Box<Status>),
     /// To [`Request::Counters`].
     Counters(Counters),
+    /// To [`Request::Rekey`].
+    Rekeying {
+        /// How many handshakes were started.
+        lanes: usize,
+    },
     /// To [`Request::Capture`]: pcapng follows.
     Capturing,
 }
@@ -135,6 +145,8 @@ pub enum Refusal {
     DigestMismatch,
     /// The state breaks a rule.
     InvalidState,
+    /// There is no such peer in the state in force.
+    UnknownPeer,
     /// Only an agent sets the state, and another one has taken over.
     NotTheAgent,
     /// The guard could not be loaded, so the rest was not applied either.

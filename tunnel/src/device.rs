@@ -28,7 +28,7 @@ use boringtun::noise::{Packet, TunnResult};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How often [`Device::handle_timeout`] wants to be called: WireGuard's timers count in seconds, its
@@ -176,14 +176,21 @@ impl Device {
         fresh.iter().for_each(|lane| lane.initiate(now, out));
     }
 
-    /// Starts a new handshake with a peer at once. Returns whether there is such a peer.
-    pub fn rekey(&self, peer: NodeId, now: Instant, out: &mut Datagrams) -> bool {
+    /// Starts a new handshake at once with one peer, or with all. The sessions in use go on until
+    /// the new ones are proven. Returns how many lanes that are.
+    pub fn rekey(&self, peer: Option<NodeId>, now: Instant, out: &mut Datagrams) -> usize {
         let table = self.table();
-        let Some(peer) = table.as_ref().and_then(|table| table.peer(peer)) else {
-            return false;
-        };
-        peer.lanes.iter().for_each(|lane| lane.initiate(now, out));
-        true
+        lanes(table.as_deref())
+            .filter(|lane| peer.is_none_or(|peer| lane.peer() == peer))
+            .map(|lane| lane.initiate(now, out))
+            .count()
+    }
+
+    /// Shows every peer with a session from where this node sends now: its own addresses changed,
+    /// and peers that only send would go on to the old one.
+    pub fn announce(&self, now: Instant, out: &mut Datagrams) {
+        let table = self.table();
+        lanes(table.as_deref()).for_each(|lane| lane.announce(now, out));
     }
 
     /// Advances all timers; messages that are due are left in `out`.
@@ -193,7 +200,7 @@ impl Device {
         lanes(table.as_deref()).for_each(|lane| lane.handle_timeout(now, &self.drops, out));
     }
 
-    /// Whether a handshake message whose first MAC is right may be looked at.
+    /// Whether an initiation whose first MAC is right may be looked at.
     ///
     /// Its source is not proven, so a source that has used up its share is not refused: it is asked
     /// for a cookie, or somebody could use up another's share in its name. Who comes with the cookie
@@ -205,11 +212,7 @@ impl Device {
         now: Instant,
         out: &mut Datagrams,
     ) -> Result<Packet<'a>, Reject> {
-        let refusal = self
-            .limits
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .claimed(from.ip(), now);
+        let refusal = self.limits().claimed(from.ip(), now);
         let limiter = match refusal {
             None => &*self.cookies.unlimited,
             Some(_) => &self.cookies.asking,
@@ -217,20 +220,18 @@ impl Device {
         let mut cookie = [0; crate::engine::HANDSHAKE_MAX];
         match limiter.verify_packet(Some(from.ip()), message, &mut cookie) {
             Ok(packet) if refusal.is_none() => Ok(packet),
-            Ok(packet) => {
-                let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-                if limits.proven(from.ip(), now) {
-                    Ok(packet)
-                } else {
-                    Err(Reject::WgSourceLimit)
-                }
-            }
+            Ok(packet) if self.limits().proven(from.ip(), now) => Ok(packet),
+            Ok(_) => Err(Reject::WgSourceLimit),
             Err(TunnResult::WriteToNetwork(cookie)) => {
                 out.push(cookie, from);
                 Err(refusal.unwrap_or(Reject::WgUnderLoad))
             }
             Err(_) => Err(Reject::WgHandshake),
         }
+    }
+
+    fn limits(&self) -> MutexGuard<'_, HandshakeLimits> {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn handle_handshake(
@@ -242,33 +243,42 @@ impl Device {
         now: Instant,
         out: &mut Datagrams,
     ) -> Result<(), Reject> {
-        if let Message::Cookie { receiver } = kind {
-            let (_, lane) = table
-                .lane_by_index(receiver)
-                .ok_or(Reject::WgUnknownIndex)?;
-            return lane.handle_handshake(message, from, now, out);
-        }
-        if !self.mac1.verify(message) {
-            return Err(Reject::WgMac1);
-        }
-        let packet = self.admit(message, from, now, out)?;
-        let (_, lane) = match packet {
-            Packet::HandshakeInit(initiation) => {
+        let lane_of = |receiver| table.lane_by_index(receiver).map(|(_, lane)| lane);
+        let lane = match kind {
+            Message::Initiation => {
+                self.verify_mac1(message)?;
+                let Packet::HandshakeInit(initiation) = self.admit(message, from, now, out)? else {
+                    return Err(Reject::WgMalformed);
+                };
                 let secret = self.private.to_static_secret();
                 let public = boringtun::x25519::PublicKey::from(*self.public.as_bytes());
                 let half = parse_handshake_anon(&secret, &public, &initiation)
                     .map_err(|_| Reject::WgHandshake)?;
                 let key = PublicKey::new(half.peer_static_public);
-                table.lane_by_key(&key).ok_or(Reject::WgUnknownPeer)?
+                &table.lane_by_key(&key).ok_or(Reject::WgUnknownPeer)?.1
             }
-            Packet::HandshakeResponse(response) => table
-                .lane_by_index(response.receiver_idx)
-                .ok_or(Reject::WgUnknownIndex)?,
-            Packet::PacketCookieReply(_) | Packet::PacketData(_) => {
-                return Err(Reject::WgMalformed);
+            // An answer names an index that only our initiation carried: whoever does not know one
+            // is done with before any limit, and uses up nobody's share.
+            Message::Response { receiver } => {
+                let lane = lane_of(receiver).ok_or(Reject::WgUnknownIndex)?;
+                self.verify_mac1(message)?;
+                if !self.limits().answer(from.ip(), now) {
+                    return Err(Reject::WgSourceLimit);
+                }
+                lane
             }
+            Message::Cookie { receiver } => lane_of(receiver).ok_or(Reject::WgUnknownIndex)?,
+            Message::Data { .. } => return Err(Reject::WgMalformed),
         };
         lane.handle_handshake(message, from, now, out)
+    }
+
+    fn verify_mac1(&self, message: &[u8]) -> Result<(), Reject> {
+        if self.mac1.verify(message) {
+            Ok(())
+        } else {
+            Err(Reject::WgMac1)
+        }
     }
 
     /// Adds what a batch did to the totals.

@@ -63,6 +63,10 @@ pub trait Engine: Send + std::fmt::Debug {
         out: &mut Datagrams,
     );
 
+    /// Writes a message that carries nothing and proves who sent it and from where; `false` without
+    /// a session.
+    fn keepalive(&mut self, now: Instant, out: &mut Vec<u8>) -> bool;
+
     /// Opens data messages in order: one entry in `out` for each.
     fn open<'a>(
         &mut self,

@@ -1,11 +1,12 @@
 //! How many handshakes one source may send, ahead of the limit for all sources together.
 //!
 //! boringtun's limiter is one counter for everybody: a single noisy source would put all others
-//! behind cookies (T3, F34). Here each source has a token bucket first, and a second one for
-//! messages that prove their source by a cookie, which nobody else can use up.
+//! behind cookies (T3, F34). Here each source has a token bucket first, and further ones that
+//! nobody else can use up: for messages that prove their source by a cookie, and for answers, which
+//! prove that they were asked for by an index that nobody else knows.
 
 use crate::reject::Reject;
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
@@ -15,8 +16,8 @@ const RATE: u32 = 50;
 /// Handshakes that may come at once, as after a reboot.
 const BURST: u32 = 100;
 
-/// Sources that are remembered. Past that the ones with a full bucket are forgotten, and if none
-/// is full, all: the common limit and cookies still stand behind.
+/// Sources of one generation. Two are remembered; when the newer is full, the older is forgotten:
+/// the common limit and cookies still stand behind.
 const MAX_SOURCES: usize = 4096;
 
 /// Handshakes a second from all sources together before every one is asked for a cookie.
@@ -27,11 +28,12 @@ const ALL_RATE: u32 = 2_000;
 pub struct HandshakeLimits {
     claimed: HandshakeLimit,
     proven: HandshakeLimit,
+    answers: HandshakeLimit,
     all: Option<Bucket>,
 }
 
 impl HandshakeLimits {
-    /// Why a message that only claims its source must prove it first; `None` where it need not.
+    /// Why an initiation that only claims its source must prove it first; `None` where it need not.
     pub fn claimed(&mut self, address: IpAddr, now: Instant) -> Option<Reject> {
         if !self.claimed.admit(address, now) {
             return Some(Reject::WgSourceLimit);
@@ -43,16 +45,22 @@ impl HandshakeLimits {
         (!all.take(now, ALL_RATE, ALL_RATE)).then_some(Reject::WgUnderLoad)
     }
 
-    /// Whether one more message from a source that it has proven may be looked at.
+    /// Whether one more initiation from a source that it has proven may be looked at.
     pub fn proven(&mut self, address: IpAddr, now: Instant) -> bool {
         self.proven.admit(address, now)
+    }
+
+    /// Whether one more response to an index of ours may be looked at.
+    pub fn answer(&mut self, address: IpAddr, now: Instant) -> bool {
+        self.answers.admit(address, now)
     }
 }
 
 /// Token buckets by source address.
 #[derive(Debug, Default)]
 pub struct HandshakeLimit {
-    sources: BTreeMap<IpAddr, Bucket>,
+    newer: HashMap<IpAddr, Bucket>,
+    older: HashMap<IpAddr, Bucket>,
 }
 
 #[derive(Debug)]
@@ -98,23 +106,22 @@ fn source(address: IpAddr) -> IpAddr {
 }
 
 impl HandshakeLimit {
-    /// Whether one more handshake from `address` may be looked at.
+    /// Whether one more handshake from `address` may be looked at. Costs the same however many
+    /// sources there are, so that a flood from all of them finds nothing to wear out.
     pub fn admit(&mut self, address: IpAddr, now: Instant) -> bool {
         let source = source(address);
-        if self.sources.len() >= MAX_SOURCES && !self.sources.contains_key(&source) {
-            self.sources.retain(|_, bucket| {
-                bucket.refill(now, RATE, BURST);
-                bucket.tokens < BURST
-            });
-            if self.sources.len() >= MAX_SOURCES {
-                self.sources.clear();
-            }
+        if let Some(bucket) = self.newer.get_mut(&source) {
+            return bucket.take(now, RATE, BURST);
+        }
+        if self.newer.len() >= MAX_SOURCES {
+            self.older = std::mem::take(&mut self.newer);
         }
         let fresh = Bucket {
             tokens: BURST,
             at: now,
         };
-        let bucket = self.sources.entry(source).or_insert(fresh);
+        let known = self.older.remove(&source).unwrap_or(fresh);
+        let bucket = self.newer.entry(source).or_insert(known);
         bucket.take(now, RATE, BURST)
     }
 }
@@ -158,6 +165,36 @@ mod tests {
     }
 
     #[test]
+    fn a_busy_source_is_not_forgotten_while_others_come_and_go() {
+        let now = Instant::now();
+        let mut limit = HandshakeLimit::default();
+        let noisy: IpAddr = "192.0.2.1".parse().unwrap();
+        let mut admitted = 0;
+        for low in 0..100_000_u32 {
+            limit.admit(IpAddr::V4((0x0a00_0000 + low).into()), now);
+            admitted += u32::from(low % 100 == 0 && limit.admit(noisy, now));
+        }
+        assert_eq!(admitted, BURST);
+    }
+
+    #[test]
+    fn answers_and_proven_sources_have_shares_of_their_own() {
+        let now = Instant::now();
+        let mut limits = HandshakeLimits::default();
+        let victim: IpAddr = "192.0.2.1".parse().unwrap();
+        let refusals = (0..1_000).filter_map(|_| limits.claimed(victim, now));
+        assert_eq!(refusals.last(), Some(Reject::WgSourceLimit));
+        assert!(limits.answer(victim, now));
+        assert!(limits.proven(victim, now));
+        for low in 0..ALL_RATE {
+            limits.claimed(IpAddr::V4(low.into()), now);
+        }
+        let other = "192.0.2.2".parse().unwrap();
+        assert_eq!(limits.claimed(other, now), Some(Reject::WgUnderLoad));
+        assert!(limits.answer(other, now));
+    }
+
+    #[test]
     fn one_ipv6_host_is_one_source_and_memory_is_bounded() {
         let now = Instant::now();
         let mut limit = HandshakeLimit::default();
@@ -168,6 +205,6 @@ mod tests {
         for low in 0..100_000_u32 {
             limit.admit(IpAddr::V4(low.into()), now);
         }
-        assert!(limit.sources.len() <= MAX_SOURCES);
+        assert!(limit.newer.len() + limit.older.len() <= 2 * MAX_SOURCES);
     }
 }

@@ -49,6 +49,8 @@ struct LaneState {
     /// No state asks for this lane any more.
     closed: bool,
     last_initiation: Option<Instant>,
+    /// When a cookie made us initiate again before it was time.
+    last_cookie: Option<Instant>,
     last_sent: Option<Instant>,
     last_age: Option<Duration>,
     totals: Totals,
@@ -115,6 +117,7 @@ impl Lane {
                 wanted: desired.endpoint.is_some(),
                 closed: false,
                 last_initiation: None,
+                last_cookie: None,
                 last_sent: None,
                 last_age: None,
                 totals: Totals::default(),
@@ -252,6 +255,13 @@ impl Lane {
         let mut reply = Vec::new();
         let mut state = self.lock();
         if state.engine.handle_handshake(message, now, &mut reply)? == Handshake::Done {
+            // The peer is under load and wants proof of our address, which we now have. Whoever
+            // sees our messages can make us come again this way: once, then it waits its time.
+            let lately = |at| now.saturating_duration_since(at) < RETRY;
+            if !state.last_cookie.is_some_and(lately) {
+                state.last_cookie = Some(now);
+                state.initiate(true, now, out);
+            }
             return Ok(());
         }
         out.push(&reply, from);
@@ -273,6 +283,18 @@ impl Lane {
         let mut state = self.lock();
         state.wanted = true;
         state.initiate(true, now, out);
+    }
+
+    /// Shows the peer from where this node sends now, if there is a session.
+    pub(crate) fn announce(&self, now: Instant, out: &mut Datagrams) {
+        let mut message = Vec::new();
+        let mut state = self.lock();
+        if let Some(endpoint) = state.endpoint
+            && state.is_ready(now)
+            && state.engine.keepalive(now, &mut message)
+        {
+            out.push(&message, endpoint);
+        }
     }
 
     /// Advances the engine's timers, and attempts that it gave up or forgot.

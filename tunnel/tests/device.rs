@@ -101,11 +101,8 @@ fn packets_wait_for_a_handshake_up_to_a_bound_and_what_is_past_it_is_counted() {
     assert!(world.nodes[1].delivered.is_empty());
     world.cut = false;
     let mut out = Datagrams::default();
-    assert!(
-        world.nodes[0]
-            .device
-            .rekey("2/1".parse().unwrap(), world.now, &mut out)
-    );
+    let peer = Some("2/1".parse().unwrap());
+    assert_eq!(world.nodes[0].device.rekey(peer, world.now, &mut out), 1);
     world.send(0, &out);
     world.settle();
     let numbers = world.nodes[1]

@@ -133,7 +133,7 @@ fn under_a_flood_of_handshakes_an_honest_peer_proves_its_address_and_gets_in() {
     let mut out = Datagrams::default();
     let honest = "2/1".parse().unwrap();
     let before = world.nodes[0].device.peer_status(world.now)[0].lanes[0].handshakes;
-    assert!(world.nodes[0].device.rekey(honest, world.now, &mut out));
+    assert_eq!(world.nodes[0].device.rekey(Some(honest), world.now, &mut out), 1);
     world.send(0, &out);
     world.settle();
     let handshakes =
@@ -165,7 +165,7 @@ fn deaf(world: &mut World, seconds: u64) {
         if second % 5 == 0 {
             world.nodes[1]
                 .device
-                .rekey("1/1".parse().unwrap(), world.now, &mut out);
+                .rekey(Some("1/1".parse().unwrap()), world.now, &mut out);
         }
         for (datagram, _) in out.iter() {
             world.cut = true; // what node 0 answers is lost
@@ -225,7 +225,7 @@ fn a_replayed_initiation_after_a_restart_does_not_move_the_endpoint() {
     let mut out = hawser_tunnel::batch::Datagrams::default();
     world.nodes[1]
         .device
-        .rekey("1/1".parse().unwrap(), world.now, &mut out);
+        .rekey(Some("1/1".parse().unwrap()), world.now, &mut out);
     let recorded = out.iter().next().unwrap().0.to_vec();
     restarted(&mut world);
     world.receive(0, "203.0.113.66:666".parse().unwrap(), &recorded);

@@ -191,6 +191,7 @@ impl Conversation {
             | Refusal::Protocol
             | Refusal::InvalidState
             | Refusal::NotTheAgent
+            | Refusal::UnknownPeer
             | Refusal::GuardFailed
             | Refusal::NotPersisted => self.refused = Some(state.digest()),
         }

@@ -6,6 +6,7 @@ use crate::io::control_server::Answer;
 use crate::io::state_file::{Found, Kept, StateFile};
 use crate::io::{capture_stream, clock};
 use crate::keeper::KeeperClient;
+use crate::node::NodeId;
 use crate::outbound::Outbound;
 use crate::state::{Change, Checked, Digest, Revision, State};
 use crate::status::{Counters, Pids, Status};
@@ -173,6 +174,18 @@ impl DataPlane {
         }
     }
 
+    fn rekey(&self, peer: Option<NodeId>) -> Response {
+        let mut out = Outbound::default();
+        let lanes = self.device.rekey(peer, clock::now(), &mut out.datagrams);
+        self.udp.send(&out.datagrams, self.device.drops());
+        match peer {
+            Some(peer) if lanes == 0 => {
+                refused(Refusal::UnknownPeer, format!("peer {peer}: not in the state in force"))
+            }
+            _ => Response::Rekeying { lanes },
+        }
+    }
+
     fn counters(&self, control: &mut Control) -> Counters {
         Counters {
             guard: control.keeper.guard_drops().unwrap_or_default(),
@@ -264,6 +277,7 @@ impl Answer for DataPlane {
             } => self.change(control, from, changes, digest),
             Request::Status => Response::Status(Box::new(self.status(control))),
             Request::Counters => Response::Counters(self.counters(control)),
+            Request::Rekey { peer } => self.rekey(peer),
             Request::Capture(_) => {
                 refused(Refusal::Protocol, "a capture takes the whole connection")
             }

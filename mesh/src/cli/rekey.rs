@@ -1,0 +1,17 @@
+//! `hawser rekey`: new handshakes, now.
+
+use super::{Outcome, print};
+use hawser_tunnel::control::{Request, Response, Role};
+use hawser_tunnel::io::control_client::ControlClient;
+use hawser_tunnel::node::NodeId;
+use std::path::Path;
+
+/// Asks for new handshakes with one peer, or with all.
+pub(super) fn run(socket: &Path, peer: Option<NodeId>) -> Outcome {
+    let mut client = ControlClient::connect(socket, Role::Operator)?;
+    match client.request(&Request::Rekey { peer })? {
+        Response::Rekeying { lanes } => print(&format!("{lanes} handshakes started\n")),
+        Response::Refused { detail, .. } => Err(detail.into()),
+        _ => Err("hawser-tunnel answered something else than about handshakes".into()),
+    }
+}
