@@ -1,5 +1,6 @@
 //! Traffic between pods that knows by itself whether it arrived.
 
+mod connections;
 pub mod echo;
 pub mod http;
 mod iperf;
@@ -8,6 +9,7 @@ mod ping;
 mod sequence;
 mod tally;
 
+pub use connections::{Connections, ConnectionsReport};
 pub use echo::EchoServer;
 pub use http::HttpServer;
 pub use iperf::{IPERF_PATTERN, Iperf, IperfReport, IperfRun};

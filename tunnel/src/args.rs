@@ -66,6 +66,10 @@ enum Command {
         #[arg(long)]
         keeper: RawFd,
         #[arg(long)]
+        heir: RawFd,
+        #[arg(long)]
+        predecessor: Option<RawFd>,
+        #[arg(long)]
         state_dir: PathBuf,
         #[arg(long)]
         device: String,
@@ -145,6 +149,8 @@ impl Args {
                 udp6,
                 control,
                 keeper,
+                heir,
+                predecessor,
                 state_dir,
                 device,
                 port,
@@ -155,6 +161,8 @@ impl Args {
                     udp6: udp6.map(process::take_inherited).transpose()?,
                     control: process::take_inherited(control)?,
                     keeper: process::take_inherited(keeper)?,
+                    heir: process::take_inherited(heir)?,
+                    predecessor: predecessor.map(process::take_inherited).transpose()?,
                 };
                 let options = data_plane::Options {
                     state_dir,

@@ -5,12 +5,15 @@
 //! | `tap` | frames of the TAP | seals, sends |
 //! | `udp` | datagrams of the UDP sockets | opens, checks, writes to the TAP |
 //! | `timer` | time | WireGuard's timers |
+//! | `roam` | changes of this node's addresses | tells every peer with a session |
+//! | `heir` | the keeper | hands over to a successor |
 //! | main and `control` | the control socket | states, status, captures |
 //!
 //! It holds no capability: everything it uses was opened by its keeper.
 
 use crate::device::{Device, TICK};
 use crate::inbound::Inbound;
+use crate::io::address_watch::AddressWatch;
 use crate::io::control_server;
 use crate::io::state_file::StateFile;
 use crate::io::tap::{MAX_FRAME, Offloads, Tap};
@@ -19,16 +22,25 @@ use crate::io::{clock, key_file, process};
 use crate::keeper::KeeperClient;
 use crate::outbound::Outbound;
 use crate::reject::Reject;
+use arc_swap::ArcSwapOption;
+use gate::Gate;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use predecessor::Heir;
 use std::io;
+use std::net::SocketAddr;
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 mod control;
+mod gate;
+mod predecessor;
+mod successor;
 
 /// Frames that are read before what was sealed is sent: a bound on delay, not a wait.
 const FRAMES: usize = 64;
@@ -39,6 +51,9 @@ const BYTES: usize = 128 << 10;
 
 /// Failures to receive, one after the other, before the process gives up and another takes over.
 const FAILURES: u32 = 100;
+
+/// How long changes of addresses and routes take to settle, in milliseconds.
+const SETTLE_MS: u16 = 100;
 
 /// What the keeper hands over.
 #[derive(Debug)]
@@ -53,6 +68,10 @@ pub struct Inherited {
     pub control: OwnedFd,
     /// The way to ask the keeper.
     pub keeper: OwnedFd,
+    /// Where the keeper passes on the connection of a successor.
+    pub heir: OwnedFd,
+    /// The connection to the data plane that runs already, if there is one.
+    pub predecessor: Option<OwnedFd>,
 }
 
 /// What a data plane is told when it starts.
@@ -74,6 +93,12 @@ struct DataPlane {
     options: Options,
     started: Instant,
     control: Mutex<control::Control>,
+    tap_gate: Gate,
+    udp_gate: Gate,
+    /// Who gets the datagrams that are not for this data plane, while there is such a one.
+    heir: ArcSwapOption<Heir>,
+    /// While a predecessor still reads the sockets.
+    taking_over: AtomicBool,
 }
 
 /// Runs the data plane for ever.
@@ -96,16 +121,28 @@ pub fn run(inherited: Inherited, options: Options) -> Result<(), Box<dyn std::er
         )),
         options,
         started: now,
+        tap_gate: Gate::new()?,
+        udp_gate: Gate::new()?,
+        heir: ArcSwapOption::empty(),
+        taking_over: AtomicBool::new(false),
     });
+    let predecessor = inherited.predecessor.map(UnixStream::from);
+    let predecessor = predecessor.and_then(|stream| plane.greet(stream));
     plane.restore();
     let (gso, gro) = plane.udp.offloads();
     info!(
         public_key = %plane.device.public_key(), tap_checksum = offloads.checksum, tap_tcp = offloads.tcp,
         tap_udp = offloads.udp, udp_gso = gso, udp_gro = gro, "data plane runs"
     );
-    spawn("tap", &plane, DataPlane::carry_out)?;
-    spawn("udp", &plane, DataPlane::carry_in)?;
     spawn("timer", &plane, DataPlane::tick)?;
+    match predecessor {
+        Some(predecessor) => plane.take_over(predecessor)?,
+        None => spawn("udp", &plane, DataPlane::carry_in)?,
+    }
+    spawn("tap", &plane, DataPlane::carry_out)?;
+    spawn("roam", &plane, DataPlane::announce_addresses)?;
+    let keeper = UnixStream::from(inherited.heir);
+    spawn("heir", &plane, move |plane| plane.await_heirs(&keeper))?;
     control_server::serve(&UnixListener::from(inherited.control), &plane)
 }
 
@@ -114,7 +151,7 @@ pub fn run(inherited: Inherited, options: Options) -> Result<(), Box<dyn std::er
 fn spawn(
     name: &str,
     plane: &Arc<DataPlane>,
-    run: fn(&DataPlane) -> io::Result<()>,
+    run: impl FnOnce(&DataPlane) -> io::Result<()> + Send + 'static,
 ) -> io::Result<()> {
     let plane = Arc::clone(plane);
     let named = name.to_owned();
@@ -134,7 +171,9 @@ impl DataPlane {
         let mut frame = vec![0; MAX_FRAME];
         let mut outbound = Outbound::default();
         loop {
-            let mut fds = [PollFd::new(self.tap.as_fd(), PollFlags::POLLIN)];
+            self.tap_gate.pass();
+            let mut fds = [self.tap.as_fd(), self.tap_gate.as_fd()]
+                .map(|fd| PollFd::new(fd, PollFlags::POLLIN));
             match poll(&mut fds, PollTimeout::NONE) {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),
@@ -170,7 +209,9 @@ impl DataPlane {
         let mut swept = clock::now();
         let mut failures = 0;
         loop {
-            self.udp.wait(Duration::from_secs(1))?;
+            self.udp_gate.pass();
+            self.udp
+                .wait(self.udp_gate.as_fd(), Duration::from_secs(1))?;
             let now = clock::now();
             match self.udp.receive(&mut received) {
                 Ok(_) => failures = 0,
@@ -181,19 +222,48 @@ impl DataPlane {
                 }
                 Err(error) => return Err(error),
             }
-            self.device
-                .handle_datagrams(&mut inbound, received.bytes(), received.datagrams(), now);
-            for (frame, &header) in inbound.frames.iter() {
-                if self.tap.write(header, frame).is_err() {
-                    self.device.drops().count(Reject::TapWrite);
-                }
+            match &*self.heir.load() {
+                None => self.deliver(&mut inbound, received.bytes(), received.datagrams(), now),
+                Some(heir) => self.share(heir, &mut inbound, &received, now),
             }
-            self.udp.send(&inbound.datagrams, self.device.drops());
-            self.device.count(None, Some(&mut inbound));
-            inbound.clear();
             if now.saturating_duration_since(swept) >= Duration::from_secs(1) {
                 self.device.handle_inbound_timeout(&mut inbound, now);
                 swept = now;
+            }
+        }
+    }
+
+    /// Opens datagrams, and writes what was in them to the TAP.
+    fn deliver(
+        &self,
+        inbound: &mut Inbound,
+        bytes: &[u8],
+        datagrams: impl Iterator<Item = (Range<usize>, SocketAddr)>,
+        now: Instant,
+    ) {
+        self.device.handle_datagrams(inbound, bytes, datagrams, now);
+        for (frame, &header) in inbound.frames.iter() {
+            if self.tap.write(header, frame).is_err() {
+                self.device.drops().count(Reject::TapWrite);
+            }
+        }
+        self.udp.send(&inbound.datagrams, self.device.drops());
+        self.device.count(None, Some(inbound));
+        inbound.clear();
+    }
+
+    /// Peers follow this node to a new address when they hear from it, and it may have nothing to
+    /// say: without this, whoever only sends goes on to the old one.
+    fn announce_addresses(&self) -> io::Result<()> {
+        let mut watch = AddressWatch::open(&self.options.device)?;
+        loop {
+            watch.wait()?;
+            // Addresses come in bunches, and the routes that go with them later: at once, and again.
+            for pause in [0, SETTLE_MS] {
+                let _ = poll(&mut [], PollTimeout::from(pause));
+                let mut out = Outbound::default();
+                self.device.announce(clock::now(), &mut out.datagrams);
+                self.udp.send(&out.datagrams, self.device.drops());
             }
         }
     }
@@ -204,7 +274,13 @@ impl DataPlane {
             // The process has nothing else to wait for here: time itself is the event.
             let timeout = PollTimeout::try_from(TICK).map_err(io::Error::other)?;
             let _ = poll(&mut [], timeout);
-            self.device.handle_timeout(clock::now(), &mut out.datagrams);
+            let now = clock::now();
+            self.device.handle_timeout(now, &mut out.datagrams);
+            if self.taking_over.load(Ordering::Relaxed) {
+                // Whoever only sends learns of the new session by what comes over it; one of these
+                // may be lost.
+                self.device.announce(now, &mut out.datagrams);
+            }
             self.udp.send(&out.datagrams, self.device.drops());
             out.clear();
         }

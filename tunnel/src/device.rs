@@ -10,6 +10,7 @@ use crate::batch::Datagrams;
 use crate::capture::Capture;
 use crate::engine::BoringtunEngine;
 use crate::forwarding::Forwarding;
+use crate::handover::{InUse, Inheritance};
 use crate::handshake_limit::HandshakeLimits;
 use crate::inbound::Inbound;
 use crate::key::{PrivateKey, PublicKey};
@@ -25,7 +26,7 @@ use blake2::{Blake2s256, Digest as _};
 use boringtun::noise::handshake::parse_handshake_anon;
 use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::noise::{Packet, TunnResult};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -55,6 +56,7 @@ pub struct Device {
 struct Control {
     seed: [u8; 32],
     indices: u64,
+    inheritance: Inheritance,
 }
 
 #[derive(Debug, Default)]
@@ -86,7 +88,11 @@ impl Device {
         Self {
             public,
             table: ArcSwapOption::empty(),
-            control: Mutex::new(Control { seed, indices: 0 }),
+            control: Mutex::new(Control {
+                seed,
+                indices: 0,
+                inheritance: Inheritance::default(),
+            }),
             mac1: Mac1::new(&public),
             limits: Mutex::new(HandshakeLimits::default()),
             cookies: Cookies {
@@ -125,8 +131,8 @@ impl Device {
     pub fn apply(&self, state: Checked, now: Instant, out: &mut Datagrams) {
         let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.table();
-        let mut indices: std::collections::BTreeSet<u32> =
-            lanes(old.as_deref()).map(|lane| lane.index()).collect();
+        let mut indices: BTreeSet<u32> = lanes(old.as_deref()).map(|lane| lane.index()).collect();
+        indices.extend(&control.inheritance.indices);
         let mut fresh = Vec::new();
         let table = Forwarding::new(state, &mut |peer, desired| {
             let kept = old.as_deref().and_then(|old| {
@@ -149,6 +155,9 @@ impl Device {
                 index,
             };
             let lane = Arc::new(Lane::new(peer, desired, &keys, now));
+            if let Some(heard) = control.inheritance.endpoint(&desired.public_key) {
+                lane.set_endpoint(Some(heard));
+            }
             fresh.push(Arc::clone(&lane));
             lane
         });
@@ -191,6 +200,67 @@ impl Device {
     pub fn announce(&self, now: Instant, out: &mut Datagrams) {
         let table = self.table();
         lanes(table.as_deref()).for_each(|lane| lane.announce(now, out));
+    }
+
+    /// What a successor has to know of the lanes.
+    pub fn inheritance(&self, now: Instant) -> Inheritance {
+        let table = self.table();
+        let in_use = lanes(table.as_deref()).filter_map(|lane| {
+            let (public_key, endpoint) = (lane.public_key(), lane.in_use(now)?);
+            Some(InUse {
+                public_key,
+                endpoint,
+            })
+        });
+        Inheritance {
+            in_use: in_use.collect(),
+            indices: lanes(table.as_deref()).map(|lane| lane.index()).collect(),
+        }
+    }
+
+    /// Takes over from another data plane of this node; before the first [`Self::apply`].
+    pub fn inherit(&self, inheritance: Inheritance) {
+        let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        control.inheritance = inheritance;
+    }
+
+    /// Lanes that had a session when this data plane took over, and have none here yet.
+    pub fn missing(&self, now: Instant) -> usize {
+        let control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = self.table();
+        let missing = |in_use: &&InUse| {
+            let lane = table.as_ref()?.lane_by_key(&in_use.public_key);
+            lane.filter(|(_, lane)| lane.in_use(now).is_none())
+        };
+        let in_use = control.inheritance.in_use.iter();
+        in_use.filter_map(|lane| missing(&lane)).count()
+    }
+
+    /// Whether a datagram answers a message of this data plane, or belongs to one of its sessions.
+    pub fn expects(&self, datagram: &[u8]) -> bool {
+        match Message::parse(datagram) {
+            Ok(
+                Message::Data { receiver }
+                | Message::Response { receiver }
+                | Message::Cookie { receiver },
+            ) => self
+                .table()
+                .is_some_and(|table| table.lane_by_index(receiver).is_some()),
+            Ok(Message::Initiation) | Err(_) => false,
+        }
+    }
+
+    /// Goes on counting where another data plane stopped.
+    pub fn add_counters(&self, counters: &Counters) {
+        let add = |total: &AtomicU64, count: u64| total.fetch_add(count, Ordering::Relaxed);
+        add(&self.totals.tx_packets, counters.tx_packets);
+        add(&self.totals.tx_bytes, counters.tx_bytes);
+        add(&self.totals.rx_packets, counters.rx_packets);
+        add(&self.totals.rx_bytes, counters.rx_bytes);
+        for &reason in Reject::ALL {
+            let count = counters.drops.get(reason.name()).copied();
+            self.drops.add(reason, count.unwrap_or_default());
+        }
     }
 
     /// Advances all timers; messages that are due are left in `out`.
@@ -363,7 +433,7 @@ fn lane_status(lane: &Lane, now: Instant) -> LaneStatus {
 
 impl Control {
     /// A session index nobody else has: 24 bits that tell an observer nothing.
-    fn index(&mut self, taken: &mut std::collections::BTreeSet<u32>) -> u32 {
+    fn index(&mut self, taken: &mut BTreeSet<u32>) -> u32 {
         loop {
             let hash = Blake2s256::new()
                 .chain_update(self.seed)

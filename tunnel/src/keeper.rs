@@ -8,21 +8,21 @@ use crate::io::nft::NftError;
 use crate::io::process;
 use crate::io::tap::{Tap, TapError};
 use crate::io::udp::{self, UdpError};
-use crate::io::{clock, key_file};
+use crate::io::{clock, descriptor_pass, key_file};
 use nix::fcntl::{Flock, FlockArg};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
 
 mod client;
@@ -33,11 +33,17 @@ use guarded::Guarded;
 /// The hidden command under which the keeper starts itself again as the data plane.
 pub const DATA_PLANE_COMMAND: &str = "data-plane";
 
-/// A data plane that lived shorter than this is started again only after [`SHORT_LIFE_PAUSE`].
+/// A data plane that lived shorter than this was short-lived.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
 
-/// Keeps a data plane that dies at once from using up the machine.
+/// So many short lives in a row are bad luck; after more the next waits [`SHORT_LIFE_PAUSE`].
+const SHORT_LIVES: u32 = 3;
+
+/// Keeps a data plane that dies at once, again and again, from using up the machine.
 const SHORT_LIFE_PAUSE: Duration = Duration::from_millis(200);
+
+/// A data plane that has not handed over by then is stuck.
+const HANDOVER: Duration = Duration::from_secs(15);
 
 /// What `hawser-tunnel run` was told.
 #[derive(Clone, Debug)]
@@ -112,7 +118,8 @@ struct Held {
     program: PathBuf,
 }
 
-/// Runs until SIGTERM or SIGINT. The device, its routes and the guard stay: closed, not open.
+/// Runs until SIGTERM or SIGINT; on SIGHUP a new data plane takes over from the one that runs, by
+/// the binary that is at this one's path now. The device, its routes and the guard stay: closed, not open.
 pub fn run(options: Options) -> Result<(), KeeperError> {
     if !process::may_configure_network() {
         return Err(KeeperError::NotPermitted);
@@ -200,32 +207,49 @@ fn listen(path: &Path) -> Result<UnixListener, KeeperError> {
     Ok(listener)
 }
 
+/// A data plane that runs, and the way to tell it of its successor.
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    heir: UnixStream,
+    started: Instant,
+}
+
+impl Running {
+    fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 impl Held {
     /// Starts a data plane: by its path, so that a newer binary that was put there is the one.
-    fn start(&self, program: &Path) -> io::Result<Child> {
+    fn start(&self, program: &Path, predecessor: Option<&UnixStream>) -> io::Result<Running> {
         let (ours, theirs) = UnixStream::pair()?;
+        let (heir, told) = UnixStream::pair()?;
         let mut command = Command::new(program);
-        let fd = |fd: &dyn AsRawFd| fd.as_raw_fd().to_string();
         command
             .arg0("hawser-tunnel")
             .arg(DATA_PLANE_COMMAND)
-            .args(["--tap".to_owned(), self.tap.raw_fd().to_string()])
-            .args(["--udp4".to_owned(), fd(&self.udp4)])
-            .args(["--control".to_owned(), fd(&self.control)])
-            .args(["--keeper".to_owned(), fd(&theirs)])
             .args(["--device".to_owned(), self.options.device.clone()])
             .args(["--port".to_owned(), self.options.port.to_string()])
             .arg("--state-dir")
             .arg(&self.options.state_dir);
-        let mut fds = vec![
-            self.tap.raw_fd(),
-            self.udp4.as_raw_fd(),
-            self.control.as_raw_fd(),
-            theirs.as_raw_fd(),
-        ];
+        let mut fds = Vec::new();
+        let mut hand = |option: &str, fd: i32| {
+            command.args([option.to_owned(), fd.to_string()]);
+            fds.push(fd);
+        };
+        hand("--tap", self.tap.raw_fd());
+        hand("--udp4", self.udp4.as_raw_fd());
         if let Some(udp6) = &self.udp6 {
-            command.args(["--udp6".to_owned(), fd(udp6)]);
-            fds.push(udp6.as_raw_fd());
+            hand("--udp6", udp6.as_raw_fd());
+        }
+        hand("--control", self.control.as_raw_fd());
+        hand("--keeper", theirs.as_raw_fd());
+        hand("--heir", told.as_raw_fd());
+        if let Some(predecessor) = predecessor {
+            hand("--predecessor", predecessor.as_raw_fd());
         }
         process::inherit(&mut command, fds);
         let child = command.spawn()?;
@@ -236,25 +260,30 @@ impl Held {
                 // Ends with its data plane.
                 let _ = guarded.serve(&ours);
             })?;
-        Ok(child)
+        info!(pid = child.id(), "data plane started");
+        Ok(Running {
+            child,
+            heir,
+            started: clock::now(),
+        })
     }
 
-    fn prepare_and_start(&mut self) -> Result<Child, KeeperError> {
+    fn prepare_and_start(&mut self) -> Result<Running, KeeperError> {
         if !self.tap.is_attached() {
             warn!("the device was removed: made again");
             self.tap = Tap::open(&self.options.device)?;
         }
-        self.start(&self.program)
+        self.start(&self.program, None)
             // The binary may just be written anew; the one that runs here is whole.
-            .or_else(|_| self.start(Path::new("/proc/self/exe")))
+            .or_else(|_| self.start(Path::new("/proc/self/exe"), None))
             .map_err(system("start the data plane"))
     }
 
     fn keep_running(mut self, signals: &SignalFd) -> Result<(), KeeperError> {
+        let mut short_lives = 0;
         loop {
-            let started = clock::now();
-            let mut child = match self.prepare_and_start() {
-                Ok(child) => child,
+            let mut running = match self.prepare_and_start() {
+                Ok(running) => running,
                 // A binary that is being replaced, no memory: the keeper holds what it has, and
                 // tries again.
                 Err(error) => {
@@ -265,22 +294,81 @@ impl Held {
                     continue;
                 }
             };
-            info!(pid = child.id(), "data plane started");
-            let asked_to_stop =
-                wait(&mut child, signals).map_err(system("wait for the data plane"))?;
-            if asked_to_stop {
-                let _ = child.kill();
-                let _ = child.wait();
-                info!("stopped: device, routes and guard stay");
-                return Ok(());
+            loop {
+                let event = wait(&mut running.child, signals, None);
+                match event.map_err(system("wait for the data plane"))? {
+                    Event::Stop => {
+                        running.kill();
+                        info!("stopped: device, routes and guard stay");
+                        return Ok(());
+                    }
+                    Event::Renew if self.tap.is_attached() => {
+                        let handed = self.hand_over(running, signals);
+                        match handed.map_err(system("hand over to another data plane"))? {
+                            Some(next) => running = next,
+                            None => return Ok(()),
+                        }
+                    }
+                    // Its device is gone: there is nothing to hand over.
+                    Event::Renew => running.kill(),
+                    Event::Ended => break,
+                    Event::Nothing => {}
+                }
             }
-            let lived = clock::now().saturating_duration_since(started);
+            let lived = clock::now().saturating_duration_since(running.started);
             warn!(
                 lived_ms = u64::try_from(lived.as_millis()).unwrap_or(u64::MAX),
                 "data plane ended: started again"
             );
-            if lived < SHORT_LIFE && pause(signals) {
+            short_lives = if lived < SHORT_LIFE {
+                short_lives + 1
+            } else {
+                0
+            };
+            if short_lives > SHORT_LIVES && pause(signals) {
                 return Ok(());
+            }
+        }
+    }
+
+    /// Starts a data plane beside the one that runs, to take its place without losing a packet.
+    /// Whichever of them fails, the other has everything. Returns the one that is left; `None` when
+    /// a signal asked to stop.
+    fn hand_over(&self, mut old: Running, signals: &SignalFd) -> io::Result<Option<Running>> {
+        let (told, taker) = UnixStream::pair()?;
+        let mut new = match self.start(&self.program, Some(&taker)) {
+            Ok(new) => new,
+            Err(error) => {
+                warn!(%error, program = %self.program.display(), "successor could not be started: the data plane goes on");
+                return Ok(Some(old));
+            }
+        };
+        drop(taker);
+        if let Err(error) = descriptor_pass::send(&old.heir, &told) {
+            // It has just ended, and its successor will see that.
+            warn!(%error, "data plane could not be told of its successor");
+        }
+        drop(told);
+        let end = clock::now() + HANDOVER;
+        loop {
+            if old.child.try_wait()?.is_some() {
+                return Ok(Some(new));
+            }
+            if new.child.try_wait()?.is_some() {
+                warn!("successor ended: the data plane goes on");
+                return Ok(Some(old));
+            }
+            let left = end.saturating_duration_since(clock::now());
+            if left.is_zero() {
+                warn!("data plane did not hand over in time: ended");
+                old.kill();
+                return Ok(Some(new));
+            }
+            if wait(&mut old.child, signals, Some(left))? == Event::Stop {
+                old.kill();
+                new.kill();
+                info!("stopped: device, routes and guard stay");
+                return Ok(None);
             }
         }
     }
@@ -289,7 +377,12 @@ impl Held {
 /// Blocks the signals that the keeper acts on, and reads them from a descriptor instead.
 fn signals() -> io::Result<SignalFd> {
     let mut signals = SigSet::empty();
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD] {
+    for signal in [
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+        Signal::SIGCHLD,
+    ] {
         signals.add(signal);
     }
     signals.thread_block()?;
@@ -299,31 +392,51 @@ fn signals() -> io::Result<SignalFd> {
     )?)
 }
 
-/// Waits for the child's end (`false`) or for a signal to stop (`true`).
-fn wait(child: &mut Child, signals: &SignalFd) -> io::Result<bool> {
-    loop {
-        if child.try_wait()?.is_some() {
-            return Ok(false);
-        }
-        let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut fds, PollTimeout::NONE) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        if stop_asked(signals) {
-            return Ok(true);
-        }
-    }
+/// What a keeper waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    /// The child ended.
+    Ended,
+    /// SIGTERM or SIGINT.
+    Stop,
+    /// SIGHUP: another data plane shall take over, by the binary that is there now.
+    Renew,
+    /// Another child ended, or time is up.
+    Nothing,
 }
 
-/// Reads all signals that wait; whether one of them asks to stop.
-fn stop_asked(signals: &SignalFd) -> bool {
-    let mut stop = false;
-    while let Ok(Some(signal)) = signals.read_signal() {
-        stop |=
-            i32::try_from(signal.ssi_signo).is_ok_and(|number| number != Signal::SIGCHLD as i32);
+/// Waits for the child's end, for a signal, or for `limit` at most.
+fn wait(child: &mut Child, signals: &SignalFd, limit: Option<Duration>) -> io::Result<Event> {
+    if child.try_wait()?.is_some() {
+        return Ok(Event::Ended);
     }
-    stop
+    let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+    let limit = limit.map_or(PollTimeout::NONE, |limit| {
+        PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX)
+    });
+    match poll(&mut fds, limit) {
+        Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let asked = asked(signals);
+    if asked == Event::Nothing && child.try_wait()?.is_some() {
+        return Ok(Event::Ended);
+    }
+    Ok(asked)
+}
+
+/// Reads all signals that wait: to stop comes before everything else.
+fn asked(signals: &SignalFd) -> Event {
+    let mut asked = Event::Nothing;
+    while let Ok(Some(signal)) = signals.read_signal() {
+        match i32::try_from(signal.ssi_signo).map(Signal::try_from) {
+            Ok(Ok(Signal::SIGCHLD)) => {}
+            Ok(Ok(Signal::SIGHUP)) if asked == Event::Nothing => asked = Event::Renew,
+            Ok(Ok(Signal::SIGHUP)) => {}
+            Ok(_) | Err(_) => asked = Event::Stop,
+        }
+    }
+    asked
 }
 
 /// Waits a little; whether a signal asked to stop meanwhile.
@@ -339,7 +452,7 @@ fn pause(signals: &SignalFd) -> bool {
             &mut fds,
             PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO),
         );
-        if stop_asked(signals) {
+        if asked(signals) == Event::Stop {
             return true;
         }
     }

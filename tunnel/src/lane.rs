@@ -151,6 +151,12 @@ impl Lane {
             && self.preshared_key == desired.preshared_key
     }
 
+    /// Where the peer is reached, if there is a session.
+    pub(crate) fn in_use(&self, now: Instant) -> Option<SocketAddr> {
+        let state = self.lock();
+        state.endpoint.filter(|_| state.is_ready(now))
+    }
+
     /// An address of the family over which the peer is reached now.
     pub(crate) fn family(&self) -> IpAddr {
         match self.over_ipv6.load(Ordering::Relaxed) {

@@ -22,6 +22,7 @@ pub mod engine;
 pub mod forwarding;
 pub mod geneve;
 pub mod guard;
+pub mod handover;
 pub mod handshake_limit;
 pub mod identity;
 pub mod inbound;

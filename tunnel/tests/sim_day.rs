@@ -133,7 +133,12 @@ fn under_a_flood_of_handshakes_an_honest_peer_proves_its_address_and_gets_in() {
     let mut out = Datagrams::default();
     let honest = "2/1".parse().unwrap();
     let before = world.nodes[0].device.peer_status(world.now)[0].lanes[0].handshakes;
-    assert_eq!(world.nodes[0].device.rekey(Some(honest), world.now, &mut out), 1);
+    assert_eq!(
+        world.nodes[0]
+            .device
+            .rekey(Some(honest), world.now, &mut out),
+        1
+    );
     world.send(0, &out);
     world.settle();
     let handshakes =

@@ -14,7 +14,6 @@ use super::binary;
 use super::node::Node;
 use super::node_config::NodeConfig;
 use super::wait::wait_until;
-use crate::io::{children_of, send_signal};
 
 /// How long the tunnel may take until it answers on its socket.
 const TUNNEL_START: Duration = Duration::from_secs(10);
@@ -41,7 +40,7 @@ impl Node {
     /// # Errors
     /// When it ends by itself or does not answer.
     pub fn start_keeper(&mut self) -> Result<()> {
-        let mut command = self.netns.command(binary("hawser-tunnel")?);
+        let mut command = self.netns.command(self.tunnel_program()?);
         command
             .arg("run")
             .arg("--state-dir")
@@ -152,33 +151,6 @@ impl Node {
     #[must_use]
     pub fn agent_pid(&self) -> Option<i32> {
         self.agent.pid()
-    }
-
-    /// The data plane's process id: the keeper's child.
-    #[must_use]
-    pub fn data_plane_pid(&self) -> Option<i32> {
-        let keeper = self.keeper_pid()?;
-        let program = |pid: i32| fs::read_link(format!("/proc/{pid}/exe")).ok();
-        let own = program(keeper)?;
-        // The keeper also runs short-lived programs such as nft.
-        children_of(keeper)
-            .into_iter()
-            .find(|pid| program(*pid).as_ref() == Some(&own))
-    }
-
-    /// Kills the data plane by SIGKILL; the keeper starts the next one.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub fn kill_data_plane(&self) -> Result<()> {
-        let pid = self.data_plane_pid().with_context(|| {
-            format!(
-                "node {} has no data plane: {}",
-                self.name,
-                self.keeper_log()
-            )
-        })?;
-        send_signal(pid, Signal::SIGKILL)
     }
 
     /// What the agent has logged so far, over all its runs.

@@ -24,6 +24,8 @@ pub(super) struct Control {
     sessions: u64,
     /// The session of the agent, the newest that said so.
     agent: Option<u64>,
+    /// A successor has the state: what would change it is for that one.
+    frozen: bool,
 }
 
 impl Control {
@@ -35,6 +37,7 @@ impl Control {
             keeper,
             sessions: 0,
             agent: None,
+            frozen: false,
         }
     }
 }
@@ -71,6 +74,12 @@ impl DataPlane {
             }
             Err(error) => warn!(%error, "kept state could not be read: waiting for an agent"),
         }
+    }
+
+    /// Whether agents are sent away, until the successor answers them.
+    pub(super) fn freeze(&self, frozen: bool) {
+        let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        control.frozen = frozen;
     }
 
     fn put_in_force(&self, state: Checked) {
@@ -179,9 +188,10 @@ impl DataPlane {
         let lanes = self.device.rekey(peer, clock::now(), &mut out.datagrams);
         self.udp.send(&out.datagrams, self.device.drops());
         match peer {
-            Some(peer) if lanes == 0 => {
-                refused(Refusal::UnknownPeer, format!("peer {peer}: not in the state in force"))
-            }
+            Some(peer) if lanes == 0 => refused(
+                Refusal::UnknownPeer,
+                format!("peer {peer}: not in the state in force"),
+            ),
             _ => Response::Rekeying { lanes },
         }
     }
@@ -231,8 +241,11 @@ fn refused(reason: Refusal, detail: impl Into<String>) -> Response {
 }
 
 impl Answer for DataPlane {
-    fn opened(&self, role: Role) -> (Response, u64) {
+    fn opened(&self, role: Role) -> Option<(Response, u64)> {
         let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        if control.frozen && role == Role::Agent {
+            return None;
+        }
         control.sessions += 1;
         if role == Role::Agent {
             control.agent = Some(control.sessions);
@@ -241,7 +254,7 @@ impl Answer for DataPlane {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             public_keys: vec![self.device.public_key().to_string()],
         };
-        (hello, control.sessions)
+        Some((hello, control.sessions))
     }
 
     fn closed(&self, session: u64) {
@@ -251,17 +264,18 @@ impl Answer for DataPlane {
         }
     }
 
-    fn answer(&self, session: u64, request: Request) -> Response {
+    fn answer(&self, session: u64, request: Request) -> Option<Response> {
         let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
         let control = &mut *control;
         let sets = matches!(request, Request::Replace { .. } | Request::Change { .. });
-        if sets && control.agent != Some(session) {
-            return refused(
-                Refusal::NotTheAgent,
-                "another agent has taken over, or this is none",
-            );
+        if sets && control.frozen {
+            return None;
         }
-        match request {
+        if sets && control.agent != Some(session) {
+            let detail = "another agent has taken over, or this is none";
+            return Some(refused(Refusal::NotTheAgent, detail));
+        }
+        Some(match request {
             Request::Hello { .. } => refused(Refusal::Protocol, "hello was said already"),
             Request::Revision => Response::Revision(control.revision),
             Request::State => Response::State(
@@ -281,7 +295,7 @@ impl Answer for DataPlane {
             Request::Capture(_) => {
                 refused(Refusal::Protocol, "a capture takes the whole connection")
             }
-        }
+        })
     }
 
     fn capture(&self, request: CaptureRequest, socket: &UnixStream) -> io::Result<()> {

@@ -150,8 +150,10 @@ impl Engine for BoringtunEngine {
 
     fn keepalive(&mut self, now: Instant, out: &mut Vec<u8>) -> bool {
         self.session_age(now).is_some()
-            && written(out, |room| length_or_error(self.tunn.encapsulate(&[], room)))
-                .unwrap_or(false)
+            && written(out, |room| {
+                length_or_error(self.tunn.encapsulate(&[], room))
+            })
+            .unwrap_or(false)
     }
 
     fn open<'a>(

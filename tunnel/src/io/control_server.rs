@@ -21,10 +21,11 @@ const PAUSE_MS: u16 = 100;
 
 /// Who answers.
 pub trait Answer: Send + Sync + 'static {
-    /// Answers one request; `session` is what [`Self::opened`] gave.
-    fn answer(&self, session: u64, request: Request) -> Response;
-    /// A connection said hello; returns the version, the keys, and a number for the session.
-    fn opened(&self, role: Role) -> (Response, u64);
+    /// Answers one request, or hangs up; `session` is what [`Self::opened`] gave.
+    fn answer(&self, session: u64, request: Request) -> Option<Response>;
+    /// A connection said hello; returns the version, the keys, and a number for the session, or
+    /// hangs up.
+    fn opened(&self, role: Role) -> Option<(Response, u64)>;
     /// It went away.
     fn closed(&self, session: u64);
     /// Runs a capture until the client hangs up.
@@ -95,7 +96,9 @@ fn converse(socket: &UnixStream, answer: &impl Answer) -> io::Result<()> {
         }
         Err(malformed) => return message::write(socket, &malformed),
     };
-    let (hello, session) = answer.opened(role);
+    let Some((hello, session)) = answer.opened(role) else {
+        return Ok(());
+    };
     let done = message::write(socket, &hello).and_then(|()| questions(socket, answer, session));
     answer.closed(session);
     done
@@ -108,7 +111,10 @@ fn questions(socket: &UnixStream, answer: &impl Answer, session: u64) -> io::Res
                 message::write(socket, &Response::Capturing)?;
                 return answer.capture(request, socket);
             }
-            Ok(request) => answer.answer(session, request),
+            Ok(request) => match answer.answer(session, request) {
+                Some(response) => response,
+                None => return Ok(()),
+            },
             Err(malformed) => malformed,
         };
         message::write(socket, &response)?;

@@ -16,6 +16,12 @@ pub fn write(mut socket: impl Write, message: &impl Serialize) -> io::Result<()>
     socket.write_all(&bytes)
 }
 
+/// Writes bytes that are a message already.
+pub fn write_bytes(mut socket: impl Write, message: &[u8]) -> io::Result<()> {
+    let length = u32::try_from(message.len()).map_err(|_| io::ErrorKind::InvalidData)?;
+    socket.write_all(&[&length.to_be_bytes(), message].concat())
+}
+
 /// Reads the bytes of one message; `None` where the other side hung up between messages.
 pub fn read_bytes(mut socket: impl Read) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
     let mut length = [0; 4];

@@ -116,7 +116,7 @@ impl NetlinkWatch {
     }
 }
 
-fn subscribe(protocol: SockProtocol, groups: u32) -> io::Result<OwnedFd> {
+pub(super) fn subscribe(protocol: SockProtocol, groups: u32) -> io::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?;
     // Needs CAP_NET_ADMIN; the default size is enough for all but storms.
@@ -126,7 +126,7 @@ fn subscribe(protocol: SockProtocol, groups: u32) -> io::Result<OwnedFd> {
 }
 
 /// Reads everything that waits; tells whether any message `matters`, or some were lost.
-fn drain(
+pub(super) fn drain(
     fd: &OwnedFd,
     buffer: &mut [u8],
     matters: impl Fn(Message<'_>) -> bool,
@@ -167,9 +167,9 @@ fn names_link(message: Message<'_>, only: Option<&BTreeSet<String>>) -> bool {
 
 /// A netlink message without its header.
 #[derive(Clone, Copy, Debug)]
-struct Message<'a> {
-    kind: u16,
-    body: &'a [u8],
+pub(super) struct Message<'a> {
+    pub(super) kind: u16,
+    pub(super) body: &'a [u8],
 }
 
 impl<'a> Message<'a> {

@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::ops::Range;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 /// Bytes that may wait in each socket: what arrives at 1 Gbit/s while a data plane is restarted.
@@ -186,14 +186,14 @@ impl UdpSockets {
         }
     }
 
-    /// Waits until something can be read, for `timeout` at most.
-    pub fn wait(&self, timeout: Duration) -> io::Result<()> {
+    /// Waits until something can be read here or from `other`, for `timeout` at most.
+    pub fn wait(&self, other: BorrowedFd<'_>, timeout: Duration) -> io::Result<()> {
         let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
-        let mut fds: Vec<_> = self
-            .v4
-            .iter()
-            .chain(&self.v6)
-            .map(|lane| PollFd::new(lane.socket.as_fd(), PollFlags::POLLIN))
+        let sockets = self.v4.iter().chain(&self.v6);
+        let mut fds: Vec<_> = sockets
+            .map(|lane| lane.socket.as_fd())
+            .chain([other])
+            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
             .collect();
         match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
