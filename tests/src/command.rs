@@ -15,6 +15,8 @@ use crate::demo;
 use crate::io::on_interrupt;
 use crate::lab::{self, Family, Lab, Topology};
 
+mod impair;
+
 /// The longest wait for the tunnels of a lab that is brought up by hand.
 const READY: Duration = Duration::from_secs(60);
 
@@ -67,6 +69,8 @@ enum Command {
         #[arg(long)]
         all: bool,
     },
+    /// Make the wire of a node bad, or show how it is
+    Impair(impair::Options),
     /// Two clusters of two nodes: who reaches whom, how fast, and what the wire shows
     Demo(demo::Options),
     /// Wait for the end of a lab's process, then remove what is left of the lab
@@ -74,6 +78,13 @@ enum Command {
     Janitor {
         /// The lab's id
         id: String,
+    },
+    /// Hold the wires of a lab
+    #[command(hide = true)]
+    Wire {
+        /// The lab's id
+        #[arg(long)]
+        lab: String,
     },
 }
 
@@ -106,7 +117,9 @@ fn execute(command: Command) -> ExitCode {
                 Err(error) => fail(&error),
             };
         }
+        Command::Impair(options) => impair::run(&options, &mut stdout().lock()),
         Command::Janitor { id } => lab::run_janitor(&id),
+        Command::Wire { lab } => lab::run_wires(&lab),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,12 +4,16 @@ mod netns;
 mod packet_ring;
 mod packet_socket;
 mod processes;
+mod tap;
+mod waiter;
 
-pub use netns::Netns;
 pub(crate) use netns::ip_batch;
+pub use netns::{Netns, device_drops};
 pub use packet_ring::{PacketRing, RingFrame};
 pub use packet_socket::PacketSocket;
 pub use processes::{
     children_of, describe_process, has_environment, is_alive, on_interrupt, process_ids,
     send_signal,
 };
+pub use tap::{Tap, TapOutcome};
+pub use waiter::{Waiter, wake_on_time};

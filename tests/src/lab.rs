@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +32,8 @@ mod process;
 mod record;
 mod topology;
 mod wait;
+mod wire;
+mod wired;
 
 pub use address::{gateway, world};
 pub use binary::binary;
@@ -46,6 +48,8 @@ pub use pod::Pod;
 pub use record::{Record, records};
 pub use topology::{ClusterSpec, Family, Topology, UnderlaySpec};
 pub use wait::wait_until;
+pub use wire::{Wire, run_wires};
+pub use wired::Wired;
 
 /// How long a lab on a busy machine may take until every tunnel has shaken hands with every other.
 const READY: Duration = Duration::from_secs(30);
@@ -69,6 +73,8 @@ pub struct Lab {
     nodes: Vec<Node>,
     /// Links of namespaces that are no nodes.
     guests: Vec<Link>,
+    /// The process that holds the wires. Kept to be collected when the janitor has ended it.
+    _wires: Option<process::Process>,
     /// Absent for a lab that another process made and kept.
     janitor: Option<janitor::Janitor>,
 }
@@ -327,14 +333,69 @@ impl Lab {
     /// # Errors
     /// When the cluster does not exist or the index is taken.
     pub fn attach_underlay(&mut self, netns: &Netns, cluster: u16, index: u16) -> Result<Link> {
-        let link = build::underlay_link(
-            &self.record.topology,
-            &self.router,
+        let ends = build::Ends {
+            router: &self.router,
             netns,
-            (netns.name(), cluster, index),
-        )?;
+            name: netns.name(),
+            cluster,
+            index,
+        };
+        let link = build::underlay_link(&self.record.topology, &ends, None)?;
         self.guests.push(link.clone());
         Ok(link)
+    }
+
+    /// The wire of a node, to make it bad.
+    ///
+    /// # Errors
+    /// When there is no such node, or its link is a bare veth.
+    pub fn wire(&self, node: &str) -> Result<Wire> {
+        let names = self.record.topology.node_names();
+        ensure!(
+            names.iter().any(|name| name == node),
+            "node {node}: no such node; there are {}",
+            names.join(", ")
+        );
+        ensure!(
+            self.record.topology.is_wired(node),
+            "node {node}: its link is a bare veth: name it in underlay.wired"
+        );
+        Ok(Wire::new(node, &self.dir()))
+    }
+
+    /// Every wire, in the order of the nodes.
+    #[must_use]
+    pub fn wires(&self) -> Vec<Wire> {
+        let names = self.nodes.iter().map(Node::name);
+        names
+            .filter(|name| self.record.topology.is_wired(name))
+            .map(|name| Wire::new(name, &self.dir()))
+            .collect()
+    }
+
+    /// Makes a node's link anew, as its cable is plugged in again after a reboot: `eth0` with its addresses and routes.
+    /// What was there is removed. A wire keeps what is in force, its counts and its log; a sniffer that watched the old
+    /// port sees nothing of the new.
+    ///
+    /// # Errors
+    /// When the kernel refuses something.
+    pub fn relink(&self, node: &str) -> Result<()> {
+        let node = self.node(node);
+        let wire = self.topology().is_wired(node.name());
+        let wire = wire.then(|| Wire::new(node.name(), &self.dir()));
+        let port = node.port_device();
+        if wire.is_none() && self.router.ip_batch(&format!("link show {port}\n")).is_ok() {
+            self.router.ip_batch(&format!("link del {port}\n"))?;
+        }
+        let ends = build::Ends {
+            router: &self.router,
+            netns: node.netns(),
+            name: node.name(),
+            cluster: node.cluster_id(),
+            index: node.index(),
+        };
+        build::underlay_link(self.topology(), &ends, wire.as_ref())?;
+        Ok(())
     }
 }
 

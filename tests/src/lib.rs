@@ -14,3 +14,4 @@ pub mod io;
 pub mod lab;
 pub mod sniffer;
 pub mod traffic;
+pub mod wire;

@@ -160,6 +160,22 @@ impl Netns {
     }
 }
 
+/// Frames that the kernel had to send by a device and dropped, since the device was made.
+///
+/// # Errors
+/// When there is no such device.
+pub fn device_drops(netns: &Netns, device: &str) -> Result<u64> {
+    let table = netns
+        .run(|| fs::read_to_string("/proc/thread-self/net/dev"))?
+        .context("failed to read /proc/net/dev")?;
+    let found = table.lines().find_map(|line| {
+        let (name, numbers) = line.split_once(':')?;
+        // Eight numbers about receiving come first; drops are the fourth of those about sending.
+        (name.trim() == device).then(|| numbers.split_whitespace().nth(11)?.parse().ok())?
+    });
+    found.with_context(|| format!("no device {device} in {}", netns.name()))
+}
+
 /// Runs many `ip` commands in one process, inside namespace `netns` or in the current one.
 pub(crate) fn ip_batch(netns: Option<&str>, commands: &str) -> Result<()> {
     use std::io::Write as _;

@@ -12,7 +12,9 @@ use super::address::{
 use super::node::{Link, Node};
 use super::pod::Pod;
 use super::topology::{Family, Topology};
+use super::wire::Wire;
 use crate::io::{Netns, ip_batch};
+use crate::wire::{Attach, Request};
 
 /// What a namespace is told before it has a device: no duplicate address detection, no router solicitations and no
 /// addresses that nobody asked for, so that the underlay carries only what nodes mean to send. What the product needs
@@ -110,14 +112,35 @@ pub(super) fn router(topology: &Topology, router: &Netns) -> Result<()> {
     router.ip_batch(&commands)
 }
 
+/// What a link connects.
+pub(super) struct Ends<'a> {
+    /// The router's namespace.
+    pub(super) router: &'a Netns,
+    /// The node's, or a guest's.
+    pub(super) netns: &'a Netns,
+    /// Its name for people.
+    pub(super) name: &'a str,
+    /// As a node of this cluster.
+    pub(super) cluster: u16,
+    /// With this index.
+    pub(super) index: u16,
+}
+
 /// Connects a namespace to the underlay of a cluster: `eth0` with addresses and default routes, and a port on the
-/// site's bridge. Returns the port, where a sniffer sees both directions.
+/// site's bridge. A veth, or the two ends of a wire, of which those that were there before are replaced. Returns the
+/// port, where a sniffer sees both directions.
 pub(super) fn underlay_link(
     topology: &Topology,
-    router: &Netns,
-    netns: &Netns,
-    (name, cluster, index): (&str, u16, u16),
+    ends: &Ends<'_>,
+    wire: Option<&Wire>,
 ) -> Result<Link> {
+    let &Ends {
+        router,
+        netns,
+        name,
+        cluster,
+        index,
+    } = ends;
     let port = format!("p{cluster}-{index}");
     let site = topology
         .clusters
@@ -126,16 +149,44 @@ pub(super) fn underlay_link(
         .with_context(|| format!("no cluster with ID {cluster} in this lab"))?
         .site();
     let (mtu, bridge) = (topology.underlay.mtu, bridge(topology, site));
-    router.ip_batch(&format!(
-        "link add {port} mtu {mtu} type veth peer name eth0 mtu {mtu} netns {}\n\
-         link set {port} master {bridge}\n\
-         link set {port} up\n",
-        netns.name()
-    ))?;
-    let mut commands = format!(
-        "link set eth0 up\naddr add {}/64 dev eth0 nodad\n",
+    let mut of_router = String::new();
+    let mut commands = String::new();
+    if let Some(wire) = wire {
+        let attach = Attach {
+            netns: netns.name().to_owned(),
+            router: router.name().to_owned(),
+            port: port.clone(),
+            seed: topology.underlay.seed,
+            cluster,
+            index,
+        };
+        wire.ask(&Request::Attach(name.to_owned(), attach))?;
+        // The addresses by chance that TAPs get would differ between labs of the same seed, and so would their frames.
+        let (own, other) = (mac(0, cluster, index), mac(1, cluster, index));
+        writeln!(
+            commands,
+            "link set eth0 mtu {mtu} txqueuelen {WIRE_QUEUE} address {own}"
+        )?;
+        writeln!(
+            of_router,
+            "link set {port} mtu {mtu} txqueuelen {WIRE_QUEUE} address {other}"
+        )?;
+    } else {
+        writeln!(
+            of_router,
+            "link add {port} mtu {mtu} type veth peer name eth0 mtu {mtu} netns {}",
+            netns.name()
+        )?;
+    }
+    writeln!(of_router, "link set {port} master {bridge}")?;
+    writeln!(of_router, "link set {port} up")?;
+    router.ip_batch(&of_router)?;
+    writeln!(commands, "link set eth0 up")?;
+    writeln!(
+        commands,
+        "addr add {}/64 dev eth0 nodad",
         link_local(cluster, index)
-    );
+    )?;
     for family in Family::BOTH {
         let (address, length) = (underlay(cluster, index, family), underlay_length(family));
         writeln!(
@@ -156,6 +207,16 @@ pub(super) fn underlay_link(
         device: port,
     })
 }
+
+/// The MAC address of one end of a wire.
+fn mac(end: u8, cluster: u16, index: u16) -> String {
+    let ([a, b], [c, d]) = (cluster.to_be_bytes(), index.to_be_bytes());
+    format!("02:{end:02x}:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
+}
+
+/// Frames that wait in the kernel for the process of the wires: a second of the heaviest load of any test, so that a
+/// busy machine loses nothing that the wire does not know of.
+const WIRE_QUEUE: u32 = 10_000;
 
 /// Connects a pod to its node.
 ///

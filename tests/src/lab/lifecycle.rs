@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use super::node::Link;
 use super::record::{Record, records};
 use super::topology::Topology;
+use super::wire::{self, Wire};
 use super::{Lab, READY, address, build, configure, janitor, remove_everything_of};
 use crate::io::{Netns, is_alive};
 
@@ -103,6 +104,7 @@ impl Lab {
             router,
             nodes,
             guests: Vec::new(),
+            _wires: None,
             janitor: None,
         })
     }
@@ -129,13 +131,23 @@ impl Lab {
         };
         let router = find("rt")?;
         build::router(&record.topology, &router)?;
+        let wires = if record.topology.underlay.wired.is_none() {
+            None
+        } else {
+            Some(wire::start_process(&record.id)?)
+        };
+        let directory = Record::directory_of(&record.id);
         let link = |name: &str, cluster: u16, index: u16| {
-            build::underlay_link(
-                &record.topology,
-                &router,
-                &find(name)?,
-                (name, cluster, index),
-            )
+            let wired = record.topology.is_wired(name);
+            let wire = wired.then(|| Wire::new(name, &directory));
+            let ends = build::Ends {
+                router: &router,
+                netns: &find(name)?,
+                name,
+                cluster,
+                index,
+            };
+            build::underlay_link(&record.topology, &ends, wire.as_ref())
         };
         let nodes = configure::nodes(&record, find, link)?;
         for node in &nodes {
@@ -150,6 +162,7 @@ impl Lab {
             router,
             nodes,
             guests: Vec::new(),
+            _wires: wires,
             janitor: None,
         })
     }

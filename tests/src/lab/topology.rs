@@ -7,6 +7,8 @@ use anyhow::{Context as _, Result, bail};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::wired::Wired;
+
 /// IPv4 or IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -84,6 +86,11 @@ pub struct UnderlaySpec {
     pub mtu: u32,
     /// The UDP port of WireGuard.
     pub port: u16,
+    /// Nodes whose link is a wire that can be made bad; the others have a bare veth.
+    #[serde(skip_serializing_if = "Wired::is_none")]
+    pub wired: Wired,
+    /// What the wires draw their faults from. Each wire and direction draws differently.
+    pub seed: u64,
 }
 
 impl Default for UnderlaySpec {
@@ -92,9 +99,14 @@ impl Default for UnderlaySpec {
             family: Family::V4,
             mtu: 1500,
             port: 51820,
+            wired: Wired::default(),
+            seed: 1,
         }
     }
 }
+
+/// The largest MTU of a TAP.
+const MOST_WIRED: u32 = 65_521;
 
 fn both_families() -> Vec<Family> {
     Family::BOTH.to_vec()
@@ -125,6 +137,29 @@ impl Topology {
         self.underlay.family = family;
         self.underlay.mtu = mtu;
         self
+    }
+
+    /// The same clusters with a wire at every node, all of them clean for now.
+    #[must_use]
+    pub fn wired(mut self, seed: u64) -> Self {
+        (self.underlay.wired, self.underlay.seed) = (Wired::All, seed);
+        self
+    }
+
+    /// Whether a node's link is a wire.
+    #[must_use]
+    pub fn is_wired(&self, node: &str) -> bool {
+        self.underlay.wired.has(node)
+    }
+
+    /// The names of all nodes.
+    #[must_use]
+    pub fn node_names(&self) -> Vec<String> {
+        let names = |cluster: &ClusterSpec| {
+            let name = cluster.name.clone();
+            (1..=cluster.nodes).map(move |index| format!("{name}-{index}"))
+        };
+        self.clusters.iter().flat_map(names).collect()
     }
 
     /// Reads a topology from YAML and checks it.
@@ -177,6 +212,13 @@ impl Topology {
         }
         if self.underlay.port == 0 {
             bail!("underlay.port: 0: must be 1 to 65535");
+        }
+        self.underlay.wired.check(&self.node_names())?;
+        if !self.underlay.wired.is_none() && self.underlay.mtu > MOST_WIRED {
+            bail!(
+                "underlay.mtu: {}: must be 1280 to {MOST_WIRED} with wires",
+                self.underlay.mtu
+            );
         }
         Ok(())
     }
@@ -288,6 +330,14 @@ mod tests {
                 "clusters: [{name: e, id: 1, nodes: 1, pods: 1}]\nunderlay: {mtu: 1000}",
                 "underlay.mtu: 1000: must be 1280 to 65535",
             ),
+            (
+                "clusters: [{name: e, id: 1, nodes: 1, pods: 1}]\nunderlay: {wired: [e-1, e-2]}",
+                "underlay.wired: e-2: no such node; there are e-1",
+            ),
+            (
+                "clusters: [{name: e, id: 1, nodes: 1, pods: 1}]\nunderlay: {wired: all, mtu: 65535}",
+                "underlay.mtu: 65535: must be 1280 to 65521 with wires",
+            ),
         ] {
             assert_eq!(Topology::parse(yaml).unwrap_err().to_string(), text);
         }
@@ -305,5 +355,31 @@ mod tests {
         let topology = Topology::two_by_two().with_underlay(Family::V6, 9000);
         let yaml = serde_saphyr::to_string(&topology).unwrap();
         assert_eq!(Topology::parse(&yaml).unwrap(), topology);
+        let wired = topology.wired(7);
+        let yaml = serde_saphyr::to_string(&wired).unwrap();
+        assert_eq!(Topology::parse(&yaml).unwrap(), wired);
+    }
+
+    #[test]
+    fn wires_are_at_all_nodes_or_at_some() {
+        let clusters = "clusters: [{name: e, id: 1, nodes: 3, pods: 0}]\n";
+        let wired = |underlay: &str| {
+            let topology = Topology::parse(&format!("{clusters}{underlay}")).unwrap();
+            let names = topology.node_names();
+            names
+                .into_iter()
+                .filter(|name| topology.is_wired(name))
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        assert_eq!(wired(""), "");
+        assert_eq!(wired("underlay: {wired: all, seed: 7}"), "e-1 e-2 e-3");
+        assert_eq!(wired("underlay: {wired: [e-1, e-3]}"), "e-1 e-3");
+        let every = Topology::parse(&format!("{clusters}underlay: {{wired: every}}"));
+        let text = every.unwrap_err().to_string();
+        assert!(
+            text.contains("\"every\": must be all or a list of nodes"),
+            "{text}"
+        );
     }
 }
