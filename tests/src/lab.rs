@@ -25,6 +25,7 @@ mod janitor;
 mod lifecycle;
 mod node;
 mod node_config;
+mod node_control;
 mod node_data_plane;
 mod node_processes;
 mod pod;

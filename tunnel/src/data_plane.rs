@@ -256,15 +256,22 @@ impl DataPlane {
     /// say: without this, whoever only sends goes on to the old one.
     fn announce_addresses(&self) -> io::Result<()> {
         let mut watch = AddressWatch::open(&self.options.device)?;
+        let mut settling = false;
         loop {
-            watch.wait()?;
-            // Addresses come in bunches, and the routes that go with them later: at once, and again.
-            for pause in [0, SETTLE_MS] {
-                let _ = poll(&mut [], PollTimeout::from(pause));
+            // They come in bunches, the old one goes after the new one came, and routes follow: each
+            // is told at once, and what it led to when it is quiet.
+            let timeout = if settling {
+                PollTimeout::from(SETTLE_MS)
+            } else {
+                PollTimeout::NONE
+            };
+            let changed = watch.wait(timeout)?;
+            if changed || settling {
                 let mut out = Outbound::default();
                 self.device.announce(clock::now(), &mut out.datagrams);
                 self.udp.send(&out.datagrams, self.device.drops());
             }
+            settling = changed;
         }
     }
 

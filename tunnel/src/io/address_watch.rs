@@ -34,24 +34,20 @@ impl AddressWatch {
         })
     }
 
-    /// Waits until an address came or went.
+    /// Waits until an address came or went, or for `timeout`; whether one did.
     ///
     /// # Errors
     /// When the socket fails for another reason than an overrun.
-    pub fn wait(&mut self) -> io::Result<()> {
-        loop {
-            let mut sockets = [PollFd::new(self.addresses.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut sockets, PollTimeout::NONE) {
-                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-            let ignored = self.ignored;
-            if drain(&self.addresses, &mut self.buffer, |message| {
-                is_address(message, ignored)
-            })? {
-                return Ok(());
-            }
+    pub fn wait(&mut self, timeout: PollTimeout) -> io::Result<bool> {
+        let mut sockets = [PollFd::new(self.addresses.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut sockets, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
         }
+        let ignored = self.ignored;
+        drain(&self.addresses, &mut self.buffer, |message| {
+            is_address(message, ignored)
+        })
     }
 }
 
