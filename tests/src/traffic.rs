@@ -2,6 +2,7 @@
 
 mod connections;
 pub mod echo;
+mod flood;
 pub mod http;
 mod iperf;
 mod latency;
@@ -11,6 +12,7 @@ mod tally;
 
 pub use connections::{Connections, ConnectionsReport};
 pub use echo::EchoServer;
+pub use flood::{Flood, FloodKind, FloodSpec};
 pub use http::HttpServer;
 pub use iperf::{IPERF_PATTERN, Iperf, IperfReport, IperfRun};
 pub use latency::Latency;
