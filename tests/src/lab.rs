@@ -30,6 +30,7 @@ mod node_data_plane;
 mod node_processes;
 mod pod;
 mod process;
+mod reboot;
 mod record;
 mod topology;
 mod wait;
