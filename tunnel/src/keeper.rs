@@ -8,27 +8,29 @@ use crate::io::nft::NftError;
 use crate::io::process;
 use crate::io::tap::{Tap, TapError};
 use crate::io::udp::{self, UdpError};
-use crate::io::{clock, descriptor_pass, key_file};
+use crate::io::{clock, key_file};
 use nix::fcntl::{Flock, FlockArg};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signalfd::SignalFd;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tracing::{error, info, warn};
 
 mod client;
 mod guarded;
+mod signals;
+mod succession;
 pub use client::KeeperClient;
 use guarded::Guarded;
+use signals::{Event, pause, wait};
+use succession::Running;
 
 /// The hidden command under which the keeper starts itself again as the data plane.
 pub const DATA_PLANE_COMMAND: &str = "data-plane";
@@ -41,9 +43,6 @@ const SHORT_LIVES: u32 = 3;
 
 /// Keeps a data plane that dies at once, again and again, from using up the machine.
 const SHORT_LIFE_PAUSE: Duration = Duration::from_millis(200);
-
-/// A data plane that has not handed over by then is stuck.
-const HANDOVER: Duration = Duration::from_secs(15);
 
 /// What `hawser-tunnel run` was told.
 #[derive(Clone, Debug)]
@@ -126,7 +125,7 @@ pub fn run(options: Options) -> Result<(), KeeperError> {
     }
     process::abort_on_panic();
     // Before the first thread: all of them leave the signals to this one.
-    let signals = signals().map_err(system("read signals"))?;
+    let signals = signals::signals().map_err(system("read signals"))?;
     let _lock = lock(&options.state_dir)?;
     key_file::load_or_make(&options.state_dir)?;
     let guarded = Arc::new(Guarded::default());
@@ -207,21 +206,6 @@ fn listen(path: &Path) -> Result<UnixListener, KeeperError> {
     Ok(listener)
 }
 
-/// A data plane that runs, and the way to tell it of its successor.
-#[derive(Debug)]
-struct Running {
-    child: Child,
-    heir: UnixStream,
-    started: Instant,
-}
-
-impl Running {
-    fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 impl Held {
     /// Starts a data plane: by its path, so that a newer binary that was put there is the one.
     fn start(&self, program: &Path, predecessor: Option<&UnixStream>) -> io::Result<Running> {
@@ -288,7 +272,7 @@ impl Held {
                 // tries again.
                 Err(error) => {
                     error!(%error, source = ?std::error::Error::source(&error), "data plane could not be started");
-                    if pause(signals) {
+                    if pause(signals, SHORT_LIFE_PAUSE) {
                         return Ok(());
                     }
                     continue;
@@ -325,135 +309,9 @@ impl Held {
             } else {
                 0
             };
-            if short_lives > SHORT_LIVES && pause(signals) {
+            if short_lives > SHORT_LIVES && pause(signals, SHORT_LIFE_PAUSE) {
                 return Ok(());
             }
-        }
-    }
-
-    /// Starts a data plane beside the one that runs, to take its place without losing a packet.
-    /// Whichever of them fails, the other has everything. Returns the one that is left; `None` when
-    /// a signal asked to stop.
-    fn hand_over(&self, mut old: Running, signals: &SignalFd) -> io::Result<Option<Running>> {
-        let (told, taker) = UnixStream::pair()?;
-        let mut new = match self.start(&self.program, Some(&taker)) {
-            Ok(new) => new,
-            Err(error) => {
-                warn!(%error, program = %self.program.display(), "successor could not be started: the data plane goes on");
-                return Ok(Some(old));
-            }
-        };
-        drop(taker);
-        if let Err(error) = descriptor_pass::send(&old.heir, &told) {
-            // It has just ended, and its successor will see that.
-            warn!(%error, "data plane could not be told of its successor");
-        }
-        drop(told);
-        let end = clock::now() + HANDOVER;
-        loop {
-            if old.child.try_wait()?.is_some() {
-                return Ok(Some(new));
-            }
-            if new.child.try_wait()?.is_some() {
-                warn!("successor ended: the data plane goes on");
-                return Ok(Some(old));
-            }
-            let left = end.saturating_duration_since(clock::now());
-            if left.is_zero() {
-                warn!("data plane did not hand over in time: ended");
-                old.kill();
-                return Ok(Some(new));
-            }
-            if wait(&mut old.child, signals, Some(left))? == Event::Stop {
-                old.kill();
-                new.kill();
-                info!("stopped: device, routes and guard stay");
-                return Ok(None);
-            }
-        }
-    }
-}
-
-/// Blocks the signals that the keeper acts on, and reads them from a descriptor instead.
-fn signals() -> io::Result<SignalFd> {
-    let mut signals = SigSet::empty();
-    for signal in [
-        Signal::SIGTERM,
-        Signal::SIGINT,
-        Signal::SIGHUP,
-        Signal::SIGCHLD,
-    ] {
-        signals.add(signal);
-    }
-    signals.thread_block()?;
-    Ok(SignalFd::with_flags(
-        &signals,
-        SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
-    )?)
-}
-
-/// What a keeper waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Event {
-    /// The child ended.
-    Ended,
-    /// SIGTERM or SIGINT.
-    Stop,
-    /// SIGHUP: another data plane shall take over, by the binary that is there now.
-    Renew,
-    /// Another child ended, or time is up.
-    Nothing,
-}
-
-/// Waits for the child's end, for a signal, or for `limit` at most.
-fn wait(child: &mut Child, signals: &SignalFd, limit: Option<Duration>) -> io::Result<Event> {
-    if child.try_wait()?.is_some() {
-        return Ok(Event::Ended);
-    }
-    let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-    let limit = limit.map_or(PollTimeout::NONE, |limit| {
-        PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX)
-    });
-    match poll(&mut fds, limit) {
-        Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let asked = asked(signals);
-    if asked == Event::Nothing && child.try_wait()?.is_some() {
-        return Ok(Event::Ended);
-    }
-    Ok(asked)
-}
-
-/// Reads all signals that wait: to stop comes before everything else.
-fn asked(signals: &SignalFd) -> Event {
-    let mut asked = Event::Nothing;
-    while let Ok(Some(signal)) = signals.read_signal() {
-        match i32::try_from(signal.ssi_signo).map(Signal::try_from) {
-            Ok(Ok(Signal::SIGCHLD)) => {}
-            Ok(Ok(Signal::SIGHUP)) if asked == Event::Nothing => asked = Event::Renew,
-            Ok(Ok(Signal::SIGHUP)) => {}
-            Ok(_) | Err(_) => asked = Event::Stop,
-        }
-    }
-    asked
-}
-
-/// Waits a little; whether a signal asked to stop meanwhile.
-fn pause(signals: &SignalFd) -> bool {
-    let end = clock::now() + SHORT_LIFE_PAUSE;
-    loop {
-        let left = end.saturating_duration_since(clock::now());
-        if left.is_zero() {
-            return false;
-        }
-        let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-        let _ = poll(
-            &mut fds,
-            PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO),
-        );
-        if asked(signals) == Event::Stop {
-            return true;
         }
     }
 }
