@@ -222,6 +222,13 @@ pub fn describe(lab: &Lab, name: &str, out: &mut impl Write) -> Result<()> {
                 .map_or_else(|_| "hawser".to_owned(), |path| path.display().to_string()),
             node.tunnel_socket().display()
         )?;
+        if let Some(wire) = lab.wires().first() {
+            writeln!(
+                out,
+                "  {own} impair --name {name} {} loss 5% delay 20ms        # `clean` ends it",
+                wire.node()
+            )?;
+        }
         writeln!(out, "  {own} down --name {name}")?;
     }
     Ok(())

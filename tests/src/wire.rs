@@ -111,3 +111,5 @@ impl From<Way> for Direction {
     }
 }
 
+#[cfg(test)]
+mod tests;

@@ -80,9 +80,12 @@ pub(super) fn router(topology: &Topology, router: &Netns) -> Result<()> {
     for cluster in &topology.clusters {
         let name = bridge(topology, cluster.site());
         if bridges.insert(name.clone()) {
+            // Left alone it would have the address of a port, and another one when that port goes.
+            let number = u16::try_from(bridges.len()).context("too many sites")?;
+            let mac = mac([0x0e, 0x56], 0, number);
             writeln!(
                 commands,
-                "link add {name} mtu {} type bridge mcast_snooping 0",
+                "link add {name} mtu {} address {mac} type bridge mcast_snooping 0",
                 topology.underlay.mtu
             )?;
             writeln!(commands, "link set {name} up")?;
@@ -149,8 +152,10 @@ pub(super) fn underlay_link(
         .with_context(|| format!("no cluster with ID {cluster} in this lab"))?
         .site();
     let (mtu, bridge) = (topology.underlay.mtu, bridge(topology, site));
-    let mut of_router = String::new();
-    let mut commands = String::new();
+    // Fixed, as a machine's are over its reboots. By chance they would differ between labs of the same seed, too.
+    let own = mac([0x0a, 0x57], cluster, index);
+    let other = mac([0x0e, 0x57], cluster, index);
+    let (mut of_router, mut commands) = (String::new(), String::new());
     if let Some(wire) = wire {
         let attach = Attach {
             netns: netns.name().to_owned(),
@@ -161,20 +166,19 @@ pub(super) fn underlay_link(
             index,
         };
         wire.ask(&Request::Attach(name.to_owned(), attach))?;
-        // The addresses by chance that TAPs get would differ between labs of the same seed, and so would their frames.
-        let (own, other) = (mac(0, cluster, index), mac(1, cluster, index));
-        writeln!(
-            commands,
-            "link set eth0 mtu {mtu} txqueuelen {WIRE_QUEUE} address {own}"
-        )?;
+        let queue = WIRE_QUEUE;
         writeln!(
             of_router,
-            "link set {port} mtu {mtu} txqueuelen {WIRE_QUEUE} address {other}"
+            "link set {port} mtu {mtu} txqueuelen {queue} address {other}"
+        )?;
+        writeln!(
+            commands,
+            "link set eth0 mtu {mtu} txqueuelen {queue} address {own}"
         )?;
     } else {
         writeln!(
             of_router,
-            "link add {port} mtu {mtu} type veth peer name eth0 mtu {mtu} netns {}",
+            "link add {port} mtu {mtu} address {other} type veth peer name eth0 mtu {mtu} address {own} netns {}",
             netns.name()
         )?;
     }
@@ -208,10 +212,10 @@ pub(super) fn underlay_link(
     })
 }
 
-/// The MAC address of one end of a wire.
-fn mac(end: u8, cluster: u16, index: u16) -> String {
+/// The MAC address of a bridge or of one end of an underlay link.
+fn mac([first, second]: [u8; 2], cluster: u16, index: u16) -> String {
     let ([a, b], [c, d]) = (cluster.to_be_bytes(), index.to_be_bytes());
-    format!("02:{end:02x}:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
+    format!("{first:02x}:{second:02x}:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
 }
 
 /// Frames that wait in the kernel for the process of the wires: a second of the heaviest load of any test, so that a

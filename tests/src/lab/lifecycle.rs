@@ -150,6 +150,13 @@ impl Lab {
             build::underlay_link(&record.topology, &ends, wire.as_ref())
         };
         let nodes = configure::nodes(&record, find, link)?;
+        for node in nodes
+            .iter()
+            .filter(|node| record.topology.is_wired(node.name()))
+        {
+            // One end of a wire was up before the other. Its account begins when the network stands.
+            Wire::new(node.name(), &directory).rewind(None)?;
+        }
         for node in &nodes {
             std::fs::create_dir_all(node.state_dir())
                 .with_context(|| format!("failed to make {}", node.state_dir().display()))?;

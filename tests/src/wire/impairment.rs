@@ -126,3 +126,6 @@ impl Impairment {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;
