@@ -10,6 +10,7 @@ pub mod bench;
 pub mod command;
 pub mod demo;
 pub mod depth;
+pub mod fuzz;
 pub mod io;
 pub mod lab;
 pub mod sniffer;

@@ -25,8 +25,7 @@ use nftables::types::{NfFamily, NfHook};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-pub use listing::{Counts, Listing};
-pub(crate) use listing::{name_devices, objects_of};
+pub use listing::{Counts, Listing, name_devices, objects_of};
 use prefixes::Prefixes;
 use table::Table;
 use words::{accept, any_of, count, discard, field, is, is_not, jump, meta, text};

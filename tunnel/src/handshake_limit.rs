@@ -106,6 +106,11 @@ fn source(address: IpAddr) -> IpAddr {
 }
 
 impl HandshakeLimit {
+    /// How many sources are remembered; bounded, however many send.
+    pub fn sources(&self) -> usize {
+        self.newer.len() + self.older.len()
+    }
+
     /// Whether one more handshake from `address` may be looked at. Costs the same however many
     /// sources there are, so that a flood from all of them finds nothing to wear out.
     pub fn admit(&mut self, address: IpAddr, now: Instant) -> bool {
@@ -205,6 +210,6 @@ mod tests {
         for low in 0..100_000_u32 {
             limit.admit(IpAddr::V4(low.into()), now);
         }
-        assert!(limit.newer.len() + limit.older.len() <= 2 * MAX_SOURCES);
+        assert!(limit.sources() <= 2 * MAX_SOURCES);
     }
 }

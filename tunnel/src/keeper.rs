@@ -27,7 +27,7 @@ mod client;
 mod guarded;
 mod signals;
 mod succession;
-pub use client::KeeperClient;
+pub use client::{Ask, KeeperClient, Told};
 use guarded::Guarded;
 use signals::{Event, pause, wait};
 use succession::Running;

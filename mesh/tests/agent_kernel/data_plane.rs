@@ -108,6 +108,7 @@ fn name(request: &Request) -> &'static str {
         Request::Change { .. } => "change",
         Request::Status => "status",
         Request::Counters => "counters",
+        Request::Rekey { .. } => "rekey",
         Request::Capture(_) => "capture",
     }
 }
@@ -160,6 +161,7 @@ fn answer(request: Request, told: &mut Told) -> Response {
             }
         }
         Request::Status => Response::Status(Box::new(status())),
+        Request::Rekey { .. } => Response::Rekeying { lanes: 1 },
         Request::Counters | Request::Capture(_) => Response::Counters(Counters::default()),
     }
 }

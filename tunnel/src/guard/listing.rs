@@ -92,7 +92,7 @@ impl Listing {
 /// Adds to netdev chains the device that nft's text names and its JSON leaves out (seen in nft 1.0.6).
 ///
 /// `text` is what `nft list table netdev` prints.
-pub(crate) fn name_devices(objects: &mut [Value], text: &str) {
+pub fn name_devices(objects: &mut [Value], text: &str) {
     let mut chain = None;
     for line in text.lines().map(str::trim) {
         if let Some(name) = line.strip_prefix("chain ") {
@@ -270,8 +270,11 @@ fn value_of(element: &Value) -> Option<u128> {
     }
 }
 
-/// Takes the objects out of what nft printed.
-pub(crate) fn objects_of(answer: &[u8]) -> Result<Vec<Value>, serde_json::Error> {
+/// Takes the objects out of what `nft -j list` printed.
+///
+/// # Errors
+/// When it is not nft's JSON.
+pub fn objects_of(answer: &[u8]) -> Result<Vec<Value>, serde_json::Error> {
     #[derive(serde::Deserialize)]
     struct Answer {
         nftables: Vec<Value>,

@@ -1,6 +1,6 @@
 //! Hears of changes to this node's own addresses. Needs no capability.
 
-use super::netlink_watch::{Message, drain, subscribe};
+use super::netlink_watch::{Message, Messages, drain, subscribe};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::SockProtocol;
 use std::io;
@@ -45,10 +45,17 @@ impl AddressWatch {
             Err(error) => return Err(error.into()),
         }
         let ignored = self.ignored;
-        drain(&self.addresses, &mut self.buffer, |message| {
-            is_address(message, ignored)
+        drain(&self.addresses, &mut self.buffer, |datagram| {
+            tells_of_address(datagram, ignored)
         })
     }
+}
+
+/// Tells whether a datagram of the kernel's has a message about an address of another device than
+/// `ignored`.
+#[must_use]
+pub fn tells_of_address(datagram: &[u8], ignored: Option<u32>) -> bool {
+    Messages(datagram).any(|message| is_address(message, ignored))
 }
 
 /// Whether a message is of an address of another device than `ignored` (`ifaddrmsg`: the device's

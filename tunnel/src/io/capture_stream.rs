@@ -71,25 +71,66 @@ fn block(captured: &Captured, interface_id: u32) -> EnhancedPacketBlock<'_> {
     }
 }
 
+/// Writes what was captured as a pcapng file, as it comes.
+pub struct PcapNg<W: Write> {
+    writer: PcapNgWriter<W>,
+    interfaces: Vec<Stage>,
+}
+
+impl<W: Write> std::fmt::Debug for PcapNg<W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PcapNg")
+            .field("interfaces", &self.interfaces)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<W: Write> PcapNg<W> {
+    /// Writes the head of the file: one interface for each stage that was asked for, since tcpdump
+    /// reads only files of one link type.
+    ///
+    /// # Errors
+    /// When `out` takes nothing more.
+    pub fn new(out: W, request: CaptureRequest) -> io::Result<Self> {
+        let stages = [
+            (request.geneve, Stage::Geneve, "geneve", DataLink::IPV4),
+            (request.plain, Stage::Plain, "plain", DataLink::ETHERNET),
+        ];
+        let mut writer = PcapNgWriter::new(out).map_err(broken)?;
+        let mut interfaces = Vec::new();
+        for (_, stage, name, linktype) in stages.into_iter().filter(|(asked, ..)| *asked) {
+            writer
+                .write_pcapng_block(interface(name, linktype, request.snap_length))
+                .map_err(broken)?;
+            interfaces.push(stage);
+        }
+        writer.get_mut().flush()?;
+        Ok(Self { writer, interfaces })
+    }
+
+    /// Writes one packet; one of a stage that was not asked for is passed over.
+    ///
+    /// # Errors
+    /// When the file takes nothing more.
+    pub fn write(&mut self, captured: &Captured) -> io::Result<()> {
+        let at = self
+            .interfaces
+            .iter()
+            .position(|&stage| stage == captured.stage);
+        let Some(id) = at.and_then(|at| u32::try_from(at).ok()) else {
+            return Ok(());
+        };
+        let written = self.writer.write_pcapng_block(block(captured, id));
+        written.map(drop).map_err(broken)
+    }
+}
+
 /// Streams what passes until the client hangs up. Returns how many packets it was too slow for.
 pub fn run(capture: &Capture, request: CaptureRequest, socket: &UnixStream) -> io::Result<usize> {
     // A reader that takes nothing any more does not keep its place.
     socket.set_write_timeout(Some(STUCK))?;
     socket.set_read_timeout(Some(Duration::from_millis(1)))?;
-    // One interface for each stage that was asked for: tcpdump reads only files of one link type.
-    let stages = [
-        (request.geneve, Stage::Geneve, "geneve", DataLink::IPV4),
-        (request.plain, Stage::Plain, "plain", DataLink::ETHERNET),
-    ];
-    let mut writer = PcapNgWriter::new(socket).map_err(broken)?;
-    let mut interfaces = Vec::new();
-    for (_, stage, name, linktype) in stages.into_iter().filter(|(asked, ..)| *asked) {
-        writer
-            .write_pcapng_block(interface(name, linktype, request.snap_length))
-            .map_err(broken)?;
-        interfaces.push(stage);
-    }
-    writer.get_mut().flush()?;
+    let mut file = PcapNg::new(socket, request)?;
     let subscription = capture.subscribe(Wants {
         geneve: request.geneve,
         plain: request.plain,
@@ -99,13 +140,7 @@ pub fn run(capture: &Capture, request: CaptureRequest, socket: &UnixStream) -> i
     let mut looked = clock::now();
     loop {
         match subscription.packets.recv_timeout(HANG_UP) {
-            Ok(captured) => {
-                let at = interfaces.iter().position(|&stage| stage == captured.stage);
-                let id = u32::try_from(at.unwrap_or_default()).unwrap_or_default();
-                writer
-                    .write_pcapng_block(block(&captured, id))
-                    .map_err(broken)?;
-            }
+            Ok(captured) => file.write(&captured)?,
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return Ok(subscription.lost()),
         }

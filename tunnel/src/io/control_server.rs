@@ -75,7 +75,11 @@ fn refused(reason: Refusal, detail: impl Into<String>) -> Response {
     }
 }
 
-fn converse(socket: &UnixStream, answer: &impl Answer) -> io::Result<()> {
+/// Serves one connection until it ends: hello, then requests and their answers in order.
+///
+/// # Errors
+/// When the connection breaks, in the middle of a message too.
+pub fn converse(socket: &UnixStream, answer: &impl Answer) -> io::Result<()> {
     // Who connects and says nothing does not keep a place from the agent.
     socket.set_read_timeout(Some(HELLO))?;
     let Some(hello) = read_request(socket)? else {

@@ -90,12 +90,12 @@ impl NetlinkWatch {
     pub fn wait(&mut self, timeout: Duration) -> io::Result<Option<Change>> {
         let start = Instant::now();
         loop {
-            if drain(&self.nftables, &mut self.buffer, names_guard)? {
+            if drain(&self.nftables, &mut self.buffer, tells_of_guard)? {
                 return Ok(Some(Change::Guard));
             }
             let only = self.only.as_ref();
-            if drain(&self.links, &mut self.buffer, |message| {
-                names_link(message, only)
+            if drain(&self.links, &mut self.buffer, |bytes| {
+                tells_of_link(bytes, only)
             })? {
                 return Ok(Some(Change::Link));
             }
@@ -125,19 +125,14 @@ pub(super) fn subscribe(protocol: SockProtocol, groups: u32) -> io::Result<Owned
     Ok(fd)
 }
 
-/// Reads everything that waits; tells whether any message `matters`, or some were lost.
-pub(super) fn drain(
-    fd: &OwnedFd,
-    buffer: &mut [u8],
-    matters: impl Fn(Message<'_>) -> bool,
-) -> io::Result<bool> {
+/// Reads everything that waits; tells whether any datagram `matters`, or some were lost.
+pub(super) fn drain(fd: &OwnedFd, buffer: &mut [u8], matters: impl Fn(&[u8]) -> bool) -> io::Result<bool> {
     let mut found = false;
     loop {
         match recvfrom::<NetlinkAddr>(fd.as_raw_fd(), buffer) {
             // Only the kernel has port id 0; another process may write to us, too.
             Ok((len, Some(from))) if from.pid() == 0 => {
-                let bytes = buffer.get(..len).unwrap_or_default();
-                found |= Messages(bytes).any(&matters);
+                found |= matters(buffer.get(..len).unwrap_or_default());
             }
             Ok(_) | Err(Errno::EINTR) => {}
             Err(Errno::ENOBUFS) => found = true,
@@ -145,6 +140,20 @@ pub(super) fn drain(
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Tells whether a datagram of nftables has a message about the guard's tables. What is cut short is
+/// read up to there.
+#[must_use]
+pub fn tells_of_guard(datagram: &[u8]) -> bool {
+    Messages(datagram).any(names_guard)
+}
+
+/// Tells whether a datagram of the kernel's links has a message about one of the devices in `only`, or
+/// about any device.
+#[must_use]
+pub fn tells_of_link(datagram: &[u8], only: Option<&BTreeSet<String>>) -> bool {
+    Messages(datagram).any(|message| names_link(message, only))
 }
 
 fn names_guard(message: Message<'_>) -> bool {
@@ -188,7 +197,7 @@ impl<'a> Message<'a> {
 }
 
 /// Netlink messages one after the other; ends at the first that is cut short.
-struct Messages<'a>(&'a [u8]);
+pub(super) struct Messages<'a>(pub(super) &'a [u8]);
 
 impl<'a> Iterator for Messages<'a> {
     type Item = Message<'a>;
@@ -242,25 +251,27 @@ mod tests {
                 &[attribute(2, b"chain\0"), attribute(1, table)],
             )
         };
-        let named = |bytes: &[u8]| Messages(bytes).any(names_guard);
-        assert!(named(&rule(b"hawser_guard\0")));
-        assert!(!named(&rule(b"hawser_guards\0")));
-        assert!(named(
+        assert!(tells_of_guard(&rule(b"hawser_guard\0")));
+        assert!(!tells_of_guard(&rule(b"hawser_guards\0")));
+        assert!(tells_of_guard(
             &[rule(b"filter\0"), rule(b"hawser_guard\0")].concat()
         ));
-        assert!(!named(&message(16, 4, &[attribute(1, b"hawser_guard\0")])));
+        assert!(!tells_of_guard(&message(
+            16,
+            4,
+            &[attribute(1, b"hawser_guard\0")]
+        )));
     }
 
     #[test]
     fn a_message_about_another_device_is_passed_over_when_asked() {
         let only = BTreeSet::from(["eth0".to_owned()]);
         let link = |name: &[u8]| message(16, 16, &[attribute(3, name)]);
-        let named = |bytes: &[u8], only| Messages(bytes).any(|message| names_link(message, only));
-        assert!(named(&link(b"eth0\0"), Some(&only)));
-        assert!(!named(&link(b"veth7\0"), Some(&only)));
-        assert!(named(&link(b"veth7\0"), None));
+        assert!(tells_of_link(&link(b"eth0\0"), Some(&only)));
+        assert!(!tells_of_link(&link(b"veth7\0"), Some(&only)));
+        assert!(tells_of_link(&link(b"veth7\0"), None));
         assert!(
-            named(&message(16, 16, &[]), Some(&only)),
+            tells_of_link(&message(16, 16, &[]), Some(&only)),
             "a nameless message could be about any device"
         );
     }
@@ -273,13 +284,13 @@ mod tests {
             &[attribute(2, b"x\0"), attribute(1, b"hawser_guard\0")],
         );
         for len in 0..whole.len() - 4 {
-            assert!(!Messages(&whole[..len]).any(names_guard));
+            assert!(!tells_of_guard(&whole[..len]));
         }
         for at in 0..whole.len() {
             for value in [0, 1, 3, 0xff] {
                 let mut broken = whole.clone();
                 broken[at] = value;
-                let _ = Messages(&broken).any(names_guard);
+                let _ = tells_of_guard(&broken);
             }
         }
     }

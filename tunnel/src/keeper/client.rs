@@ -9,19 +9,24 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 /// What the data plane asks of its keeper.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) enum Ask {
+pub enum Ask {
+    /// To put a guard in force.
     Guard(Guard),
+    /// What the guard dropped so far.
     GuardDrops,
 }
 
 /// What it is answered.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) enum Told {
+pub enum Told {
+    /// To [`Ask::Guard`]: it stands.
     Done,
+    /// To [`Ask::GuardDrops`]: packets by the name of the counter.
     Drops(BTreeMap<String, u64>),
+    /// Why it could not be done, in one line.
     Failed(String),
 }
 

@@ -214,3 +214,31 @@ fn offload_headers_that_do_not_fit_are_malformed() {
     fragment[6] = 0x20;
     refused(good, &fragment);
 }
+
+/// Found by fuzzing: addresses and ports were judged as they came, and then a sum was written over them, wherever
+/// the offload header of a pod's packet socket pointed.
+#[test]
+fn no_sum_is_written_over_the_addresses_and_ports_that_were_judged() {
+    for (_, packet) in [
+        tcp(false, &[7; 30], 0),
+        tcp(true, &[7; 30], 0),
+        udp(&[7; 30], 0),
+    ] {
+        let ip = Packet::parse(&packet).unwrap();
+        let sum_at = |start: usize, at: usize| Header {
+            flags: NEEDS_CSUM,
+            csum_start: u16::try_from(ETHERNET_LEN + start).unwrap(),
+            csum_offset: u16::try_from(at - start).unwrap(),
+            ..Header::COMPLETE
+        };
+        for start in 0..=ip.transport {
+            for at in start..ip.transport + 4 {
+                let refused = split(sum_at(start, at), &packet, true);
+                assert_eq!(refused, Err(Reject::FrameMalformed), "from {start} at {at}");
+            }
+        }
+        let behind = split(sum_at(ip.transport, ip.transport + 4), &packet, true).unwrap();
+        let judged = ..ip.transport + 4;
+        assert_eq!(behind[0][judged], packet[judged]);
+    }
+}

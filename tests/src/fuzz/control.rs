@@ -1,0 +1,218 @@
+//! A conversation over the control socket, with a data plane behind it.
+
+use std::cell::RefCell;
+use std::io::{self, Read as _, Write as _};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use hawser_tunnel::batch::Datagrams;
+use hawser_tunnel::control::{CaptureRequest, PROTOCOL, Refusal, Request, Response, Role};
+use hawser_tunnel::device::Device;
+use hawser_tunnel::io::control_server::{Answer, converse};
+use hawser_tunnel::io::message;
+use hawser_tunnel::key::PrivateKey;
+use hawser_tunnel::state::{Revision, State};
+
+use super::source::Source;
+use super::world;
+
+/// Bytes that a client says at most: every answer then fits a socket's buffer, and nobody waits for the other.
+const MOST: usize = 1500;
+
+/// Target: any bytes from a client. Each request gets one answer, and what is no state changes nothing.
+pub(super) fn conversation(input: &[u8]) {
+    let mut source = Source::new(input);
+    let mut said = Vec::new();
+    if !source.once_in(8) {
+        let hello = Request::Hello {
+            protocol: PROTOCOL,
+            role: source.pick(&[Role::Agent, Role::Operator]),
+        };
+        message::write(&mut said, &hello).expect("a vector takes everything");
+    }
+    while !source.is_empty() && said.len() < MOST {
+        phrase(&mut source, &mut said);
+    }
+    let plane = Plane::new();
+    let (mut client, server) = UnixStream::pair().expect("a pair of sockets");
+    client
+        .write_all(&said)
+        .expect("a short text fits the buffer");
+    client
+        .shutdown(Shutdown::Write)
+        .expect("the socket is open");
+    // A client that hangs up in the middle of a message is an error, and nothing else.
+    let ended = converse(&server, &plane);
+    drop(server);
+    let mut answers = Vec::new();
+    // What the server left unread resets the connection, behind everything that it answered.
+    if let Err(error) = client.read_to_end(&mut answers) {
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
+    let mut answers = answers.as_slice();
+    let mut count = 0;
+    while let Some(answer) = message::read::<Response>(&mut answers).expect("every answer is whole")
+    {
+        if let Response::Refused { detail, .. } = &answer {
+            assert!(!detail.is_empty(), "a refusal without a reason");
+        }
+        count += 1;
+        if answer == Response::Capturing {
+            return;
+        }
+    }
+    let asked = framed(&said);
+    assert!(count <= asked, "{count} answers to {asked} requests");
+    assert!(
+        count == asked || count == 1 || ended.is_err(),
+        "{count} answers to {asked} requests"
+    );
+    let state = plane.device.table().map(|table| State::clone(&table.state));
+    let kept = plane
+        .revision
+        .lock()
+        .expect("one thread")
+        .map(|revision| revision.digest);
+    assert_eq!(
+        state.map(|state| state.digest()),
+        kept,
+        "the digest is not the state's"
+    );
+}
+
+/// How many whole messages there are.
+fn framed(mut bytes: &[u8]) -> usize {
+    let mut count = 0;
+    while let Ok(Some(_)) = message::read_bytes(&mut bytes) {
+        count += 1;
+    }
+    count
+}
+
+fn phrase(source: &mut Source<'_>, said: &mut Vec<u8>) {
+    thread_local!(static WHOLE: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) });
+    let request = match source.pick(&[0, 1, 2, 3, 4, 5, 6]) {
+        0 => Request::Revision,
+        1 => Request::Counters,
+        2 => Request::Change {
+            from: source.pick(&[0, 1, u64::MAX]),
+            changes: Vec::new(),
+            digest: world::state().digest(),
+        },
+        3 => Request::Hello {
+            protocol: source.any(),
+            role: Role::Agent,
+        },
+        4 => {
+            // A whole state, once: it is long.
+            let state = Request::Replace {
+                state: Box::new(world::state()),
+            };
+            let fits = said.len() < 200;
+            if fits {
+                message::write(&mut *said, &state).expect("a vector takes everything");
+            }
+            return;
+        }
+        5 => {
+            let body = source.bytes(400);
+            let length = u32::try_from(body.len()).expect("a short body");
+            said.extend(length.to_be_bytes());
+            return said.extend(body);
+        }
+        _ => return said.extend(source.bytes(16)),
+    };
+    message::write(said, &request).expect("a vector takes everything");
+}
+
+/// What stands behind the socket: the device and the rules of a state, without keeper, disk and kernel.
+struct Plane {
+    device: Device,
+    revision: Mutex<Option<Revision>>,
+}
+
+impl Plane {
+    fn new() -> Self {
+        Self {
+            device: Device::new(PrivateKey::from_random([2; 32]), [2; 32], Instant::now()),
+            revision: Mutex::new(None),
+        }
+    }
+
+    fn replace(&self, state: State) -> Response {
+        let digest = state.digest();
+        match state.check() {
+            Ok(checked) => {
+                let mut revision = self.revision.lock().expect("one thread");
+                let number = revision
+                    .map_or(0, |revision| revision.number)
+                    .wrapping_add(1);
+                self.device
+                    .apply(checked, Instant::now(), &mut Datagrams::default());
+                let now = Revision { number, digest };
+                *revision = Some(now);
+                Response::Applied {
+                    revision: now,
+                    changed: true,
+                }
+            }
+            Err(error) => refused(Refusal::InvalidState, &error.to_string()),
+        }
+    }
+}
+
+fn refused(reason: Refusal, detail: &str) -> Response {
+    Response::Refused {
+        reason,
+        detail: detail.to_owned(),
+    }
+}
+
+impl Answer for Plane {
+    fn answer(&self, _session: u64, request: Request) -> Option<Response> {
+        let table = self.device.table();
+        Some(match request {
+            Request::Hello { .. } | Request::Capture(_) => {
+                refused(Refusal::Protocol, "out of order")
+            }
+            Request::Revision => Response::Revision(*self.revision.lock().expect("one thread")),
+            Request::State => {
+                Response::State(table.map(|table| Box::new(State::clone(&table.state))))
+            }
+            Request::Replace { state } => self.replace(*state),
+            Request::Change {
+                changes, digest, ..
+            } => {
+                let changed = table.map(|table| table.state.with_changes(changes));
+                match changed {
+                    Some(Ok(state)) if state.digest() == digest => self.replace(state),
+                    Some(Ok(_)) => refused(Refusal::DigestMismatch, "another state"),
+                    Some(Err(error)) => refused(Refusal::InvalidState, &error.to_string()),
+                    None => refused(Refusal::RevisionGap, "no state"),
+                }
+            }
+            Request::Status | Request::Counters => Response::Counters(self.device.counters()),
+            Request::Rekey { peer } => {
+                let mut out = Datagrams::default();
+                let lanes = self.device.rekey(peer, Instant::now(), &mut out);
+                Response::Rekeying { lanes }
+            }
+        })
+    }
+
+    fn opened(&self, _role: Role) -> Option<(Response, u64)> {
+        let hello = Response::Hello {
+            version: "0".to_owned(),
+            public_keys: vec![self.device.public_key().to_string()],
+        };
+        Some((hello, 1))
+    }
+
+    fn closed(&self, _session: u64) {}
+
+    fn capture(&self, _request: CaptureRequest, _socket: &UnixStream) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,162 @@
+//! Datagrams of anybody, to a data plane in mid-session.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use hawser_tunnel::batch::Datagrams;
+use hawser_tunnel::engine::Engine as _;
+use hawser_tunnel::inbound::Inbound;
+use hawser_tunnel::reject::Reject;
+
+use super::claims::{counts, grown};
+use super::source::Source;
+use super::world::World;
+
+/// Datagrams of an input at most.
+const MOST: usize = 24;
+
+/// An honest packet of 1/1: IPv4, UDP, Geneve with our option, and an IPv4 packet without a transport header.
+const HONEST: [u8; 80] = {
+    let mut bytes = [0; 80];
+    let heads: [(usize, &[u8]); 6] = [
+        (
+            0,
+            &[
+                0x45, 0, 0, 68, 0, 0, 0x40, 0, 64, 17, 0, 0, 240, 1, 0, 1, 240, 2, 0, 1,
+            ],
+        ),
+        (20, &[0xd0, 0, 0x17, 0xc1, 0, 48, 0, 0]),
+        (28, &[3, 0, 8, 0, 0, 0, 1, 0]),
+        (36, &[0xff, 0x48, 1, 2, 0, 1, 0, 0, 0, 0, 3, 0xe8]),
+        (48, &[0x45, 0, 0, 20, 0, 0, 0, 0, 64, 253, 0, 0]),
+        (60, &[10, 1, 1, 10, 10, 2, 1, 10]),
+    ];
+    let mut head = 0;
+    while head < heads.len() {
+        let (start, part) = heads[head];
+        let mut at = 0;
+        while at < part.len() {
+            bytes[start + at] = part[at];
+            at += 1;
+        }
+        head += 1;
+    }
+    bytes
+};
+
+/// Target: what nobody sealed delivers nothing, moves no endpoint and ends no session.
+pub(super) fn mid_session(input: &[u8]) {
+    let mut world = World::new();
+    let mut source = Source::new(input);
+    let mut inbound = Inbound::default();
+    let honest = world.native.seal(&HONEST, world.now);
+    let mut initiation = Vec::new();
+    world
+        .native
+        .engine
+        .initiate(true, world.now, &mut initiation);
+    let before = counts(world.device.drops());
+    let mut bytes = Vec::new();
+    let mut datagrams = Vec::new();
+    while !source.is_empty() && datagrams.len() < MOST {
+        let start = bytes.len();
+        match source.pick(&[0, 1, 2, 3]) {
+            0 => bytes.extend(shaped(&mut source)),
+            1 => bytes.extend(falsified(&mut source, &honest)),
+            2 => bytes.extend(falsified(&mut source, &initiation)),
+            _ => bytes.extend(source.bytes(200)),
+        }
+        datagrams.push((start..bytes.len(), from(&mut source, world.native.at)));
+    }
+    let total = datagrams.len();
+    world
+        .device
+        .handle_datagrams(&mut inbound, &bytes, datagrams.into_iter(), world.now);
+    let reasons = grown(&before, world.device.drops());
+    assert_eq!(inbound.frames.len(), 0, "a packet that nobody sealed");
+    assert_eq!(reasons.len(), total, "{reasons:?} of {total} datagrams");
+    assert!(
+        reasons.iter().all(|&reason| reason <= Reject::WgNoSession),
+        "{reasons:?}"
+    );
+    let replies: usize = inbound.datagrams.iter().map(|(reply, _)| reply.len()).sum();
+    assert!(
+        replies <= bytes.len(),
+        "{replies} bytes answer {}: an amplifier",
+        bytes.len()
+    );
+    inbound.clear();
+    world.now += Duration::from_millis(100);
+    world
+        .device
+        .handle_timeout(world.now, &mut Datagrams::default());
+    still_in_session(&mut world, &honest, &mut inbound);
+}
+
+/// What was sealed before arrives once, from where the peer is, and the way back is open.
+fn still_in_session(world: &mut World, honest: &[u8], inbound: &mut Inbound) {
+    world.native.tell(&world.device, inbound, honest, world.now);
+    assert_eq!(
+        inbound.frames.len(),
+        1,
+        "{:?}",
+        world.device.drops().by_name()
+    );
+    inbound.clear();
+    world.native.tell(&world.device, inbound, honest, world.now);
+    assert_eq!(inbound.frames.len(), 0, "a replay was delivered");
+    let status = world.device.peer_status(world.now);
+    for speaker in [&world.native, &world.foreign] {
+        let peer = status.iter().find(|peer| peer.id == speaker.id);
+        let lane = &peer.expect("a peer").lanes[0];
+        assert_eq!(lane.endpoint, Some(speaker.at), "an endpoint was moved");
+        assert!(lane.handshake_age_ms.is_some(), "a session was ended");
+    }
+}
+
+/// A message of legal type and length; indices are ours where the input says so.
+fn shaped(source: &mut Source<'_>) -> Vec<u8> {
+    let (kind, length) = source.pick(&[
+        (1, 148),
+        (2, 92),
+        (3, 64),
+        (4, 32),
+        (4, 48),
+        (4, 128),
+        (1, 147),
+        (5, 148),
+    ]);
+    let mut message = vec![kind, 0, 0, source.pick(&[0, 0, 0, 1])];
+    message.extend(source.array::<32>());
+    message.resize(length, source.any());
+    message
+}
+
+/// An honest message with at least one bit of it changed, or cut, or extended.
+fn falsified(source: &mut Source<'_>, honest: &[u8]) -> Vec<u8> {
+    let mut message = honest.to_vec();
+    match source.pick(&[0, 0, 0, 1, 2]) {
+        0 => {
+            // The second MAC of an initiation is not looked at without load: what it covers is.
+            let covered = if message[0] == 1 {
+                message.len() - 16
+            } else {
+                message.len()
+            };
+            let at = source.below(covered);
+            message[at] ^= 1 << source.below(8);
+        }
+        1 => message.truncate(source.below(honest.len())),
+        _ => message.extend([source.any::<u8>(), 0, 0, 0]),
+    }
+    message
+}
+
+/// The peer's own address, another port of it, or a stranger.
+fn from(source: &mut Source<'_>, peer: SocketAddr) -> SocketAddr {
+    match source.pick(&[0, 1, 2]) {
+        0 => peer,
+        1 => SocketAddr::new(peer.ip(), source.any()),
+        _ => SocketAddr::new(std::net::IpAddr::from(source.array::<16>()), source.any()),
+    }
+}
