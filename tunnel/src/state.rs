@@ -144,7 +144,8 @@ impl TryFrom<String> for Digest {
     fn try_from(text: String) -> Result<Self, Self::Error> {
         const RULE: &str = "a digest is 64 hexadecimal digits";
         let mut bytes = [0; 32];
-        if text.len() != 64 || !text.is_ascii() {
+        // `from_str_radix` alone would take a sign.
+        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(RULE);
         }
         for (byte, at) in bytes.iter_mut().zip((0..64).step_by(2)) {

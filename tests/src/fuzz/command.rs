@@ -79,13 +79,13 @@ impl Arguments {
 
     fn drive(&self, name: &str, target: Target) -> Result<bool> {
         let corpus = Corpus::load(name)?;
+        let unless_said = match self.seconds {
+            Some(_) => u64::MAX,
+            None => RUNS,
+        };
         let plan = Plan {
             seed: self.seed,
-            runs: self.runs.unwrap_or(if self.seconds.is_some() {
-                u64::MAX
-            } else {
-                RUNS
-            }),
+            runs: self.runs.unwrap_or(unless_said),
             time: self.seconds.map(Duration::from_secs),
         };
         let mut progress = |runs| {

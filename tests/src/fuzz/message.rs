@@ -44,7 +44,7 @@ fn next<'a>(bytes: &mut &'a [u8]) -> Result<Option<&'a [u8]>, io::ErrorKind> {
             Err(io::ErrorKind::UnexpectedEof)
         };
     };
-    let length = usize::try_from(u32::from_be_bytes(*length)).expect("a number of 32 bits");
+    let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
     if length > MAX_MESSAGE {
         return Err(io::ErrorKind::InvalidData);
     }

@@ -114,13 +114,7 @@ impl Draw {
         let at = self.below(bytes.len());
         match self.below(12) {
             0 | 1 => bytes[at] ^= 1 << self.below(8),
-            2 => {
-                bytes[at] = self
-                    .noise(2)
-                    .first()
-                    .copied()
-                    .unwrap_or(at.to_le_bytes()[0])
-            }
+            2 => bytes[at] = self.noise(2).first().copied().unwrap_or_default(),
             3 => {
                 let value = EDGES[self.below(EDGES.len())];
                 self.write(bytes, at, value);

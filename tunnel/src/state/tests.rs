@@ -340,3 +340,16 @@ fn a_change_that_removes_what_is_not_there_changes_nothing() {
         "change removes peer 2/9, which is not there"
     );
 }
+
+/// Found by fuzzing: a sign in the place of a digit was taken.
+#[test]
+fn a_digest_is_64_hexadecimal_digits_and_nothing_else() {
+    let text = small_state().digest().to_string();
+    assert!(Digest::try_from(text.clone()).is_ok());
+    for (at, wrong) in [(0, "+"), (2, "-"), (63, "g"), (10, " ")] {
+        let mut bad = text.clone();
+        bad.replace_range(at..=at, wrong);
+        assert!(Digest::try_from(bad.clone()).is_err(), "{bad}");
+    }
+    assert!(Digest::try_from(text[1..].to_owned()).is_err());
+}
