@@ -88,6 +88,12 @@ impl Desired {
         set.map(|(sysctl, _)| sysctl).chain(&self.accept_ra)
     }
 
+    /// The prefixes of all routes.
+    pub(crate) fn prefixes(&self) -> BTreeSet<IpNet> {
+        let mesh = self.mesh.keys().copied();
+        mesh.chain(self.unreachable.iter().copied()).collect()
+    }
+
     /// The keys of the unreachable routes.
     pub(crate) fn unreachable_keys(&self) -> impl Iterator<Item = RouteKey> {
         self.unreachable.iter().map(|&prefix| RouteKey {

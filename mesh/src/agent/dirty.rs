@@ -2,7 +2,6 @@
 
 use ipnet::IpNet;
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::ops::{BitOr, BitOrAssign};
 
 /// A set of parts to look at.
@@ -100,6 +99,9 @@ pub(crate) struct Scope {
     pub(crate) underlay: BTreeSet<String>,
     /// All mesh prefixes: no underlay path leads through them.
     pub(crate) mesh: BTreeSet<IpNet>,
+    /// Prefixes that we have routes to: another route to one of them may have taken the place of ours, and the
+    /// kernel then tells of the new one only.
+    pub(crate) routes: BTreeSet<IpNet>,
 }
 
 impl Scope {
@@ -134,9 +136,9 @@ impl Scope {
     }
 
     /// A route changed; `ours` by its protocol number. A default route has no destination.
-    pub(crate) fn of_route(&self, ours: bool, destination: Option<IpAddr>) -> Dirty {
-        let inside = |address| self.mesh.iter().any(|prefix| prefix.contains(&address));
-        if ours {
+    pub(crate) fn of_route(&self, ours: bool, destination: Option<IpNet>) -> Dirty {
+        let inside = |net: IpNet| self.mesh.iter().any(|prefix| prefix.contains(&net));
+        if ours || destination.is_some_and(|net| self.routes.contains(&net)) {
             Dirty::KERNEL
         } else if destination.is_some_and(inside) {
             Dirty::default()
@@ -157,8 +159,9 @@ mod tests {
             index: Some(7),
             underlay: BTreeSet::from(["eth0".to_owned()]),
             mesh: BTreeSet::from(["10.1.0.0/16".parse().unwrap()]),
+            routes: BTreeSet::from(["10.1.2.0/24".parse().unwrap()]),
         };
-        let pod: IpAddr = "10.1.1.10".parse().unwrap();
+        let pod: IpNet = "10.1.1.10/32".parse().unwrap();
         assert_eq!(scope.of_link(12, Some("veth12")), Dirty::default());
         assert_eq!(scope.of_route(false, Some(pod)), Dirty::default());
         assert_eq!(
@@ -174,6 +177,12 @@ mod tests {
         assert_eq!(scope.of_link(7, Some("renamed")), Dirty::KERNEL);
         assert_eq!(scope.of_link(2, Some("eth0")), Dirty::PATHS | Dirty::GUARD);
         assert_eq!(scope.of_route(true, Some(pod)), Dirty::KERNEL);
+        let replaced = "10.1.2.0/24".parse().unwrap();
+        assert_eq!(
+            scope.of_route(false, Some(replaced)),
+            Dirty::KERNEL,
+            "ours may be gone"
+        );
         assert_eq!(scope.of_route(false, None), Dirty::PATHS);
         assert_eq!(scope.of_address(7), Dirty::KERNEL);
     }

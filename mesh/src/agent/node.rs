@@ -280,6 +280,7 @@ impl Node {
             index: self.scope.index,
             underlay: wanted.guard.underlay.clone(),
             mesh: wanted.guard.mesh.clone(),
+            routes: self.desired.prefixes(),
         };
         self.wanted = wanted;
     }

@@ -3,6 +3,7 @@
 use crate::agent::dirty::{Dirty, Scope};
 use futures::StreamExt as _;
 use futures::channel::mpsc::UnboundedReceiver;
+use ipnet::IpNet;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol};
@@ -131,15 +132,16 @@ fn link_name(message: &LinkMessage) -> Option<&str> {
     clippy::wildcard_enum_match_arm,
     reason = "only one of many attributes matters"
 )]
-fn destination(message: &RouteMessage) -> Option<IpAddr> {
-    message
+fn destination(message: &RouteMessage) -> Option<IpNet> {
+    let address: IpAddr = message
         .attributes
         .iter()
         .find_map(|attribute| match attribute {
             RouteAttribute::Destination(RouteAddress::Inet(v4)) => Some((*v4).into()),
             RouteAttribute::Destination(RouteAddress::Inet6(v6)) => Some((*v6).into()),
             _ => None,
-        })
+        })?;
+    IpNet::new(address, message.header.destination_prefix_length).ok()
 }
 
 /// Walks over the messages of a datagram: a header of 16 bytes, 4 bytes of nftables' own header,
