@@ -13,6 +13,7 @@ pub mod depth;
 pub mod fuzz;
 pub mod io;
 pub mod lab;
+pub mod leak;
 pub mod sniffer;
 pub mod traffic;
 pub mod wire;

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, anyhow};
 use crate::io::PacketRing;
 use crate::lab::Link;
 
-mod checksum;
+pub(crate) mod checksum;
 mod frame;
 mod judge;
 mod pattern;

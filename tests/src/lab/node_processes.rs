@@ -40,6 +40,27 @@ impl Node {
     /// # Errors
     /// When it ends by itself or does not answer.
     pub fn start_keeper(&mut self) -> Result<()> {
+        self.launch_keeper()?;
+        let socket = self.tunnel_socket();
+        let mut ended = None;
+        wait_until(
+            &format!("the tunnel of {} answers", self.name),
+            TUNNEL_START,
+            || {
+                ended = self.keeper.check().err();
+                Ok(ended.is_some() || UnixStream::connect(&socket).is_ok())
+            },
+        )?;
+        ended.map_or(Ok(()), |error| {
+            Err(error.context(format!("node {}", self.name)))
+        })
+    }
+
+    /// Starts the tunnel and waits for nothing.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn launch_keeper(&mut self) -> Result<()> {
         let mut command = self.netns.command(self.tunnel_program()?);
         command
             .arg("run")
@@ -55,20 +76,7 @@ impl Node {
         ]);
         self.keeper
             .start(command)
-            .with_context(|| format!("node {}", self.name))?;
-        let socket = self.tunnel_socket();
-        let mut ended = None;
-        wait_until(
-            &format!("the tunnel of {} answers", self.name),
-            TUNNEL_START,
-            || {
-                ended = self.keeper.check().err();
-                Ok(ended.is_some() || UnixStream::connect(&socket).is_ok())
-            },
-        )?;
-        ended.map_or(Ok(()), |error| {
-            Err(error.context(format!("node {}", self.name)))
-        })
+            .with_context(|| format!("node {}", self.name))
     }
 
     /// Stops the tunnel by SIGTERM.

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// RFC 1071 over `parts`, each of even length but the last.
-pub(super) fn internet(parts: &[&[u8]]) -> [u8; 2] {
+pub(crate) fn internet(parts: &[&[u8]]) -> [u8; 2] {
     let mut sum = 0_u64;
     for part in parts {
         for pair in part.chunks(2) {
@@ -22,7 +22,7 @@ pub(super) fn internet(parts: &[&[u8]]) -> [u8; 2] {
 ///
 /// # Panics
 /// When the payload does not fit into one packet.
-pub(super) fn udp(from: IpAddr, to: IpAddr, ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
+pub(crate) fn udp(from: IpAddr, to: IpAddr, ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
     let length = u16::try_from(payload.len() + 8).expect("a planted payload is short");
     let mut datagram = Vec::with_capacity(usize::from(length));
     for word in [ports.0, ports.1, length, 0] {

@@ -75,6 +75,7 @@ struct Shared {
     stop_receiving: AtomicBool,
     sent: AtomicU64,
     received: AtomicU64,
+    by_pair: Vec<AtomicU64>,
 }
 
 impl SequenceLoad {
@@ -120,7 +121,11 @@ impl SequenceLoad {
         receivers.sort_by(|left, right| left.name().cmp(right.name()));
         receivers.dedup_by(|left, right| left.name() == right.name());
 
-        let (shared, epoch) = (Arc::new(Shared::default()), Instant::now());
+        let shared = Arc::new(Shared {
+            by_pair: spec.pairs.iter().map(|_| AtomicU64::new(0)).collect(),
+            ..Shared::default()
+        });
+        let epoch = Instant::now();
         let receiving = Receiving {
             sockets: targets.into_values().collect(),
             template: filled(spec.size, lab.canary()),
@@ -168,6 +173,19 @@ impl SequenceLoad {
     #[must_use]
     pub fn received(&self) -> u64 {
         self.shared.received.load(Ordering::Relaxed)
+    }
+
+    /// The same by pair, in the order of the pairs that were asked for.
+    #[must_use]
+    pub fn received_by_pair(&self) -> Vec<u64> {
+        let pairs = self.shared.by_pair.iter();
+        pairs.map(|pair| pair.load(Ordering::Relaxed)).collect()
+    }
+
+    /// The pairs that were asked for.
+    #[must_use]
+    pub fn pairs(&self) -> &[Pair] {
+        &self.pairs
     }
 
     /// Stops sending, waits for what is under way, and accounts for every packet.

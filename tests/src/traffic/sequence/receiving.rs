@@ -85,6 +85,7 @@ impl Receiving {
             Some((pair, sequence, at)) => {
                 if self.received.tallies[pair].note(sequence, now, from) {
                     self.shared.received.fetch_add(1, Ordering::Relaxed);
+                    self.shared.by_pair[pair].fetch_add(1, Ordering::Relaxed);
                     self.received
                         .delays
                         .add(nanos(now).saturating_sub(at) / 1000);

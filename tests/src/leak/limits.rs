@@ -1,0 +1,112 @@
+//! What gets past every barrier, by design of the kernel or of ours. Each needs root on the node, and intent or a
+//! program that works on frames. `docs/security.md` names them.
+
+use super::site::FOREIGN_TABLE;
+use super::translation::{forget, masquerade, redirect};
+use super::{Barrier, Way};
+use crate::lab::Family;
+
+/// The acts that nothing of ours stops.
+pub const LIMITS: &[Way] = &[
+    Way {
+        name: "tc redirects what enters by the pod's device to eth0",
+        mistake: "a traffic control action or a BPF program: the kernel skips netfilter's egress hook for such frames",
+        barrier: Barrier::Guard,
+        families: &Family::BOTH,
+        provoke: |site| {
+            let device = site.node().pod("a").host_device();
+            site.script(&format!(
+                "tc qdisc add dev {device} clsact\n\
+                 tc filter add dev {device} ingress protocol all u32 match u32 0 0 action mirred egress redirect dev eth0"
+            ))
+        },
+        undo: |site| {
+            let device = site.node().pod("a").host_device();
+            site.sweep(&format!("tc qdisc del dev {device} clsact"))
+        },
+    },
+    Way {
+        name: "tc mirrors what leaves by the TAP to eth0",
+        mistake: "the same where pod packets are still in clear by design",
+        barrier: Barrier::Guard,
+        families: &Family::BOTH,
+        provoke: |site| {
+            site.script(
+                "tc qdisc add dev hawser0 clsact\n\
+                 tc filter add dev hawser0 egress protocol all u32 match u32 0 0 action mirred egress mirror dev eth0",
+            )
+        },
+        undo: |site| site.sweep("tc qdisc del dev hawser0 clsact"),
+    },
+    Way {
+        name: "SRv6 around the pod packet",
+        mistake: "a route that encapsulates: only the outer addresses are seen by netfilter",
+        barrier: Barrier::Guard,
+        families: &[Family::V6],
+        provoke: |site| {
+            let segment = site.lab().node("west-1").underlay(Family::V6);
+            site.script(&site.each_pod(|flag, pod, _| match flag {
+                "-6" => {
+                    format!("ip -6 route add {pod} encap seg6 mode encap segs {segment} dev eth0")
+                }
+                _ => String::new(),
+            }))
+        },
+        undo: |site| {
+            site.sweep(&site.each_pod(|flag, pod, _| format!("ip {flag} route del {pod} dev eth0")))
+        },
+    },
+    Way {
+        name: "both addresses translated",
+        mistake: "a redirect to an address outside of the mesh, and masquerade: by then it is a packet of the node to the world",
+        barrier: Barrier::Guard,
+        families: &Family::BOTH,
+        provoke: |site| {
+            redirect(site)?;
+            masquerade(site)?;
+            forget(site)
+        },
+        undo: |site| {
+            site.sweep("nft delete table inet stray")?;
+            forget(site)
+        },
+    },
+    Way {
+        name: "the pod's device bridged with a device that Hawser does not know",
+        mistake: "a bridge plugin with a second network card: frames are never routed, and that card has no hook",
+        barrier: Barrier::Guard,
+        families: &Family::BOTH,
+        provoke: |site| {
+            let device = site.node().pod("a").host_device();
+            site.plug_spare()?;
+            site.script(&format!(
+                "ip link add br-ex type bridge mcast_snooping 0\nip link set br-ex up\n\
+                 ip link set eth1 master br-ex\nip link set {device} master br-ex"
+            ))?;
+            super::masters::speak_to_router(site)
+        },
+        undo: |site| {
+            let device = site.node().pod("a").host_device();
+            site.sweep(&format!("ip link set {device} nomaster\nip link del br-ex"))?;
+            site.unplug_spare()?;
+            super::masters::speak_to_node(site)
+        },
+    },
+    Way {
+        name: "guard flushed while a foreign rule leads around the tunnel",
+        mistake: "both barriers gone at once: open until the keeper has the guard back",
+        barrier: Barrier::Guard,
+        families: &Family::BOTH,
+        provoke: |site| {
+            site.foreign_table()?;
+            site.script(&site.each_prefix(|flag, prefix, _| {
+                format!("ip {flag} rule add pref 100 to {prefix} table {FOREIGN_TABLE}")
+            }))?;
+            for _ in 0..10 {
+                site.script("nft flush ruleset")?;
+            }
+            Ok(())
+        },
+        undo: |site| site.no_foreign_table(),
+    },
+];
