@@ -51,6 +51,7 @@ pub(super) const WAYS: &[Way] = &[
                 return unroute(site, "west");
             }
             site.node().edit_config(|config| {
+                config.released_prefixes.clear();
                 let west = config
                     .clusters
                     .iter_mut()
@@ -96,7 +97,7 @@ fn unroute(site: &Site, name: &str) -> Result<()> {
 
 /// Waits until the agent has taken the routes away.
 fn gone(site: &Site, name: &str) -> Result<()> {
-    wait_until("the agent has done what node.yaml says", PATIENCE, || {
+    wait_until("the agent takes the routes away", PATIENCE, || {
         let mut left = String::new();
         for family in Family::BOTH {
             left += &site

@@ -72,24 +72,17 @@ pub const LIMITS: &[Way] = &[
         },
     },
     Way {
-        name: "the pod's device bridged with a device that Hawser does not know",
-        mistake: "a bridge plugin with a second network card: frames are never routed, and that card has no hook",
+        name: "frames bridged to another device, unseen by nftables",
+        mistake: "a bridge plugin with a second network card, on a node without br_netfilter",
         barrier: Barrier::Guard,
         families: &Family::BOTH,
         provoke: |site| {
-            let device = site.node().pod("a").host_device();
-            site.plug_spare()?;
-            site.script(&format!(
-                "ip link add br-ex type bridge mcast_snooping 0\nip link set br-ex up\n\
-                 ip link set eth1 master br-ex\nip link set {device} master br-ex"
-            ))?;
-            super::masters::speak_to_router(site)
+            site.script(&bridge_filter(0))?;
+            super::masters::bridge_to_spare(site)
         },
         undo: |site| {
-            let device = site.node().pod("a").host_device();
-            site.sweep(&format!("ip link set {device} nomaster\nip link del br-ex"))?;
-            site.unplug_spare()?;
-            super::masters::speak_to_node(site)
+            super::masters::no_bridge_to_spare(site)?;
+            site.script(&bridge_filter(1))
         },
     },
     Way {
@@ -110,3 +103,10 @@ pub const LIMITS: &[Way] = &[
         undo: |site| site.no_foreign_table(),
     },
 ];
+
+/// Whether bridged packets pass the hooks of routed ones, as Kubernetes asks for.
+fn bridge_filter(value: u8) -> String {
+    ["iptables", "ip6tables"]
+        .map(|name| format!("echo {value} >/proc/sys/net/bridge/bridge-nf-call-{name}\n"))
+        .concat()
+}

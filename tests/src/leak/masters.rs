@@ -47,6 +47,14 @@ pub(super) const WAYS: &[Way] = &[
         },
     },
     Way {
+        name: "the pod's device bridged with a device that we do not know",
+        mistake: "a bridge plugin with a second network card: frames are never routed, and that card has no hook",
+        barrier: Barrier::Guard,
+        families: &Family::BOTH,
+        provoke: |site| bridge_to_spare(site),
+        undo: |site| no_bridge_to_spare(site),
+    },
+    Way {
         name: "a macvlan of eth0, and routes over it",
         mistake: "macvlan for access between host and containers",
         barrier: Barrier::Guard,
@@ -132,4 +140,26 @@ fn next_hop_of_pod(site: &Site, mac: &str) -> Result<()> {
         "neigh replace 169.254.1.1 lladdr {mac} dev eth0 nud permanent\n\
          neigh replace fe80::1 lladdr {mac} dev eth0 nud permanent\n"
     ))
+}
+
+/// Puts the pod's device and the second link into one bridge. With br_netfilter, as Kubernetes asks for, bridged
+/// packets pass the guard for routed ones.
+pub(super) fn bridge_to_spare(site: &Site) -> Result<()> {
+    let device = site.node().pod("a").host_device();
+    site.plug_spare()?;
+    site.script(&format!(
+        "ip link add br-ex type bridge mcast_snooping 0\nip link set br-ex up\n\
+         ip link set eth1 master br-ex\nip link set {device} master br-ex"
+    ))?;
+    speak_to_router(site)
+}
+
+/// Takes that back.
+pub(super) fn no_bridge_to_spare(site: &Site) -> Result<()> {
+    let device = site.node().pod("a").host_device();
+    site.sweep(&format!(
+        "ip link set {device} nomaster\nip link set eth1 nomaster\nip link del br-ex"
+    ))?;
+    site.unplug_spare()?;
+    speak_to_node(site)
 }

@@ -13,6 +13,9 @@ use crate::sniffer::checksum::internet;
 /// How often each is sent to each remote pod.
 const TIMES: usize = 20;
 
+/// Matches nothing.
+const NONE: &str = "meta length 0";
+
 /// Ways by packets that few tools know. Only those that are odd are sent around.
 pub(super) const WAYS: &[Way] = &[
     Way {
@@ -21,7 +24,7 @@ pub(super) const WAYS: &[Way] = &[
         barrier: Barrier::Guard,
         families: &[Family::V4],
         provoke: |site| {
-            around(site, "ip hdrlength > 5", "ip version 6")?;
+            around(site, "ip hdrlength > 5", NONE)?;
             send(site, |from, to, payload| match (from, to) {
                 (IpAddr::V4(from), IpAddr::V4(to)) => Some(ipv4(
                     (from, to),
@@ -62,7 +65,7 @@ pub(super) const WAYS: &[Way] = &[
         barrier: Barrier::Guard,
         families: &[Family::V6],
         provoke: |site| {
-            around(site, "ip version 6", "exthdr dst exists")?;
+            around(site, NONE, "exthdr dst exists")?;
             send(site, |from, to, payload| {
                 ipv6(
                     from,
