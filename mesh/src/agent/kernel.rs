@@ -62,7 +62,7 @@ pub(crate) enum Way {
     Other,
 }
 
-/// The TAP as it is.
+/// A device as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Link {
     /// The kernel's number of the device.
@@ -71,6 +71,8 @@ pub(crate) struct Link {
     pub(crate) mtu: u32,
     /// Whether it is administratively up.
     pub(crate) up: bool,
+    /// Whether it is a TAP or TUN, and not a device of another kind that somebody gave this name.
+    pub(crate) tap: bool,
 }
 
 /// A neighbour entry of the TAP.
@@ -85,7 +87,7 @@ pub(crate) struct Neighbour {
 /// What the kernel has now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Observed {
-    /// The TAP, if it exists.
+    /// The device with the TAP's name, if there is one.
     pub(crate) link: Option<Link>,
     /// Its addresses with their prefix lengths.
     pub(crate) addresses: BTreeSet<IpNet>,

@@ -23,7 +23,8 @@ pub(crate) fn plan(desired: &Desired, observed: &Observed) -> Vec<Step> {
             steps.push(Step::SetRoute(key, Way::Unreachable));
         }
     }
-    let Some(link) = observed.link else {
+    // A device of another kind leads wherever somebody wants it to lead.
+    let Some(link) = observed.link.filter(|link| link.tap) else {
         steps.extend(stale_routes(desired, observed, None));
         return steps;
     };

@@ -36,6 +36,24 @@ pub(super) const WAYS: &[Way] = &[
         undo: |site| site.router_script("ip link del stolen"),
     },
     Way {
+        name: "another device under the TAP's name",
+        mistake: "a name that somebody uses as well; whoever believes names routes pods into his network",
+        barrier: Barrier::Hawser,
+        families: &Family::BOTH,
+        provoke: |site| {
+            site.node_mut().kill_keeper()?;
+            site.script("ip link del hawser0")?;
+            site.plug_spare()?;
+            site.script(
+                "ip link set eth1 down\nip link set eth1 name hawser0\nip link set hawser0 up",
+            )
+        },
+        undo: |site| {
+            site.script("ip link set hawser0 down\nip link set hawser0 name eth1")?;
+            site.unplug_spare()
+        },
+    },
+    Way {
         name: "TAP too small for IPv6",
         mistake: "an MTU below 1280, after which the kernel has no IPv6 there, nor routes",
         barrier: Barrier::Guard,

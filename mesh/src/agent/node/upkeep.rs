@@ -3,6 +3,7 @@
 use super::{Node, blocking};
 use crate::agent::departed::blocked;
 use crate::agent::dirty::Dirty;
+use crate::agent::kernel::Link;
 use crate::agent::paths::{self, Paths};
 use crate::agent::plan::plan;
 use crate::chain::one_line;
@@ -99,8 +100,8 @@ impl Node {
                     .sysctls
                     .insert(name.clone(), sysctl::read(name).ok().flatten());
             }
+            self.say_whether_device_exists(observed.link);
             self.scope.index = observed.link.map(|link| link.index);
-            self.say_whether_device_exists();
             let steps = plan(&self.desired, &observed);
             if steps.is_empty() {
                 tracing::debug!("kernel stands");
@@ -124,9 +125,14 @@ impl Node {
         failure.map_or(Ok(()), Err)
     }
 
-    fn say_whether_device_exists(&mut self) {
-        let missing = self.scope.index.is_none();
-        if missing && !self.waits_for_device {
+    fn say_whether_device_exists(&mut self, link: Option<Link>) {
+        let missing = link.is_none_or(|link| !link.tap);
+        if missing && link.is_some() && !self.waits_for_device {
+            tracing::error!(
+                device = self.scope.device,
+                "device is no TAP, so no packet is routed to it; remove or rename it"
+            );
+        } else if missing && !self.waits_for_device {
             tracing::info!(
                 device = self.scope.device,
                 "waiting for the device, which hawser-tunnel makes"

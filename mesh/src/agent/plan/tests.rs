@@ -71,6 +71,7 @@ fn bare() -> Observed {
             index: 7,
             mtu: 1500,
             up: false,
+            tap: true,
         }),
         ..Observed::default()
     }
@@ -225,4 +226,19 @@ fn a_node_keeps_its_default_route_from_router_advertisements() {
         1,
         "a device that takes none is left alone"
     );
+}
+
+#[test]
+fn a_device_of_another_kind_gets_nothing_for_its_name() {
+    let mut observed = bare();
+    observed.link = observed.link.map(|link| Link { tap: false, ..link });
+    let without = Observed {
+        link: None,
+        ..bare()
+    };
+    let steps = plan(&desired(), &observed);
+    assert_eq!(steps, plan(&desired(), &without));
+    let leads_there =
+        |step: &Step| matches!(step, Step::SetRoute(_, Way::Mesh { .. }) | Step::SetUp);
+    assert!(!steps.is_empty() && !steps.iter().any(leads_there));
 }

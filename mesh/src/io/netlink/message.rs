@@ -9,7 +9,7 @@ use crate::agent::kernel::{Link, Neighbour, PROTOCOL, RouteKey, Way, gateway};
 use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
@@ -27,10 +27,20 @@ pub(super) fn link(message: &LinkMessage) -> Link {
             LinkAttribute::Mtu(mtu) => Some(*mtu),
             _ => None,
         });
+    let infos = message
+        .attributes
+        .iter()
+        .filter_map(|attribute| match attribute {
+            LinkAttribute::LinkInfo(infos) => Some(infos),
+            _ => None,
+        });
     Link {
         index: message.header.index,
         mtu: mtu.unwrap_or_default(),
         up: message.header.flags.contains(LinkFlags::Up),
+        tap: infos
+            .flatten()
+            .any(|info| *info == LinkInfo::Kind(InfoKind::Tun)),
     }
 }
 
