@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::io::Netns;
 use crate::sniffer::{Allow, Sniffer};
 
-mod address;
+pub(crate) mod address;
 mod binary;
 mod build;
 mod configure;
@@ -47,6 +47,7 @@ pub use node_config::{
     PeerConfig, PodCidr, TunnelConfig, Underlay,
 };
 pub use pod::Pod;
+pub(crate) use process::Process;
 pub use record::{Record, records};
 pub use topology::{ClusterSpec, Family, Topology, UnderlaySpec};
 pub use wait::wait_until;

@@ -15,5 +15,6 @@ pub mod io;
 pub mod lab;
 pub mod leak;
 pub mod sniffer;
+pub mod stock;
 pub mod traffic;
 pub mod wire;

@@ -19,3 +19,4 @@ pub use latency::Latency;
 pub use ping::{Ping, PingReport};
 pub use sequence::{LoadReport, LoadSpec, SequenceLoad};
 pub use tally::PairReport;
+pub(crate) use tally::Tally;

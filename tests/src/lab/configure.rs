@@ -101,7 +101,7 @@ pub(super) fn node_config(
                 prefixes: peer.pod_cidrs().to_vec(),
                 lanes: vec![Lane {
                     public_key,
-                    endpoint: peer.endpoint(),
+                    endpoint: Some(peer.endpoint()),
                     preshared_key_file: None,
                 }],
                 foreign: None,

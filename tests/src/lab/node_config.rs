@@ -141,8 +141,9 @@ pub struct PeerConfig {
 pub struct Lane {
     /// WireGuard public key, base64.
     pub public_key: String,
-    /// Where it listens.
-    pub endpoint: SocketAddr,
+    /// Where it listens; without it the peer must speak first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<SocketAddr>,
     /// File with a pre-shared key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preshared_key_file: Option<PathBuf>,

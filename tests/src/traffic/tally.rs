@@ -35,7 +35,7 @@ pub struct PairReport {
 
 /// The receiver's side of one pair.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     /// A bit for each sequence number.
     seen: Vec<u64>,
     received: u64,
@@ -49,7 +49,7 @@ pub(super) struct Tally {
 
 impl Tally {
     /// Notes packet number `sequence`, which arrived `now`; `false` when it had arrived before.
-    pub(super) fn note(&mut self, sequence: u64, now: Duration, source: IpAddr) -> bool {
+    pub(crate) fn note(&mut self, sequence: u64, now: Duration, source: IpAddr) -> bool {
         let Ok(index) = usize::try_from(sequence / 64) else {
             return false;
         };
@@ -75,7 +75,7 @@ impl Tally {
         true
     }
 
-    pub(super) fn report(self, pair: Pair, sent: u64) -> PairReport {
+    pub(crate) fn report(self, pair: Pair, sent: u64) -> PairReport {
         PairReport {
             pair,
             sent,
