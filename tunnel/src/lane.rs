@@ -25,6 +25,10 @@ const DEMAND: Duration = Duration::from_secs(540);
 /// boringtun repeats its own; but it forgets one when the peer's initiation crosses it.
 const RETRY: Duration = Duration::from_millis(5_333);
 
+/// WireGuard's KEEPALIVE_TIMEOUT: who got data shows after this that it is there, if it has said nothing since. boringtun
+/// forgets it where the data came within one tick of its own last message.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+
 /// The keys of one lane pair and what was made of them.
 pub struct Lane {
     peer: NodeId,
@@ -52,6 +56,8 @@ struct LaneState {
     /// When a cookie made us initiate again before it was time.
     last_cookie: Option<Instant>,
     last_sent: Option<Instant>,
+    /// When the first data came of all that the peer has had no authenticated message for.
+    unanswered: Option<Instant>,
     last_age: Option<Duration>,
     totals: Totals,
 }
@@ -119,6 +125,7 @@ impl Lane {
                 last_initiation: None,
                 last_cookie: None,
                 last_sent: None,
+                unanswered: None,
                 last_age: None,
                 totals: Totals::default(),
             }),
@@ -239,6 +246,7 @@ impl Lane {
         for (plaintext, result) in opened.iter().skip(first) {
             proven |= !matches!(result, Opened::Rejected(_));
             if *result == Opened::Packet {
+                state.unanswered.get_or_insert(now);
                 state.totals.rx_packets += 1;
                 state.totals.rx_bytes += plaintext.len() as u64;
             }
@@ -271,6 +279,7 @@ impl Lane {
             return Ok(());
         }
         out.push(&reply, from);
+        state.unanswered = None;
         // An answer to our own initiation is fresh. An initiation may be an old one that somebody
         // else sends again: it is answered where it came from, and moves nothing until data opens.
         let fresh = matches!(Message::parse(message), Ok(Message::Response { .. }));
@@ -313,6 +322,7 @@ impl Lane {
                 if matches!(Message::parse(&message), Ok(Message::Initiation)) {
                     state.last_initiation = Some(now);
                 }
+                state.unanswered = None;
                 if let Some(endpoint) = state.endpoint {
                     out.push(&message, endpoint);
                 }
@@ -327,6 +337,7 @@ impl Lane {
         }
         state.waiting.expire(now, drops);
         state.session_made(now, out);
+        state.keep_alive(now, out);
         let answered = |at| now.saturating_duration_since(at) < RETRY;
         let patient = state.last_initiation.is_some_and(answered);
         if state.is_wanted() && !state.is_ready(now) && !patient {
@@ -363,7 +374,22 @@ impl LaneState {
     ) {
         self.totals.tx_packets += plaintexts.len() as u64;
         self.totals.tx_bytes += plaintexts.bytes() as u64;
+        self.unanswered = None;
         self.engine.seal(plaintexts, endpoint, now, out);
+    }
+
+    /// Says that we are there to a peer that has sent data and heard nothing since.
+    fn keep_alive(&mut self, now: Instant, out: &mut Datagrams) {
+        let due = |at| now.saturating_duration_since(at) >= KEEPALIVE;
+        if self.unanswered.is_some_and(due)
+            && self.is_ready(now)
+            && let Some(endpoint) = self.endpoint
+        {
+            self.unanswered = None;
+            let mut nothing = Batch::default();
+            nothing.push(&[], ());
+            self.engine.seal(&nothing, endpoint, now, out);
+        }
     }
 
     fn initiate(&mut self, again: bool, now: Instant, out: &mut Datagrams) {
@@ -372,6 +398,7 @@ impl LaneState {
             && self.engine.initiate(again, now, &mut message)
         {
             self.last_initiation = Some(now);
+            self.unanswered = None;
             out.push(&message, endpoint);
         }
     }

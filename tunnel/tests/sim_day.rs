@@ -71,6 +71,31 @@ fn after_a_partition_of_any_length_traffic_comes_back_within_five_seconds() {
     }
 }
 
+/// KEEPALIVE_TIMEOUT (whitepaper, section 6.5): without a sign of life the sender would shake hands again after 15 s. The
+/// data may come as soon as it likes after what the listener said last: with the handshake, or as an answer.
+#[test]
+fn whoever_only_listens_says_so_within_ten_seconds() {
+    for quiet in [Duration::ZERO, SECOND / 20, SECOND] {
+        for question in [false, true] {
+            let mut world = World::new();
+            world.pass(quiet);
+            if question {
+                world.frame(1, &udp(pod(1), pod(0), b"question"));
+                world.settle();
+            }
+            world.frame(0, &udp(pod(0), pod(1), b"listen"));
+            world.settle();
+            let title = format!("{quiet:?} after the handshake, question: {question}");
+            let said = world.on_wire.clone();
+            world.pass(11 * SECOND);
+            assert_eq!(world.on_wire[&4], said[&4] + 1, "{title}: no keepalive");
+            world.pass(30 * SECOND);
+            assert_eq!(world.on_wire[&4], said[&4] + 1, "{title}: more than one");
+            assert_eq!(world.on_wire[&1], said[&1], "{title}: a handshake");
+        }
+    }
+}
+
 /// F21 on a quiet link: nobody sends for hours, then one packet finds its way.
 #[test]
 fn after_quiet_hours_the_first_packet_waits_for_one_handshake_and_arrives() {
