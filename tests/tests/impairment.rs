@@ -49,7 +49,7 @@ fn a_delay_is_added_one_way_or_both_ways() -> Result<()> {
         lab.wire("e-1")?.impair(direction, "delay 20ms")?;
         let took = round_trip()?;
         ensure!(
-            (least..least + 15.0).contains(&took),
+            (least..least * 2.0).contains(&took),
             "{direction:?}: {took} ms"
         );
     }

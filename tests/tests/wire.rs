@@ -240,21 +240,20 @@ fn what_was_sent_before_a_change_meets_what_was_in_force_then() -> Result<()> {
 fn a_rate_holds_on_the_wire() -> Result<()> {
     let mut bench = Bench::new(1)?;
     // 1,000 bytes at 10 Mbit/s take 0.8 ms.
+    let nominal = 500.0 * 0.0008;
     bench
         .wire
         .impair(Direction::Out, "rate 10mbit queue 1mib")?;
+    let start = SystemTime::now();
     bench.send(500, |_| 1000)?;
     let out = bench.received(500)?;
     let numbers = out.iter().map(|(_, frame)| number(frame));
     ensure!(numbers.collect::<Result<Vec<u64>>>()? == (0..500).collect::<Vec<_>>());
-    let (Some((first, _)), Some((last, _))) = (out.first(), out.last()) else {
-        anyhow::bail!("nothing came out");
-    };
-    // The first may have been late on a busy machine, the last cannot have been early.
-    let took = last.duration_since(*first)?.as_secs_f64();
-    let nominal = 499.0 * 0.0008;
+    let (last, _) = out.last().context("nothing came out")?;
+    let took = last.duration_since(start)?.as_secs_f64();
+    // Never faster; slower only as far as the machine is busy.
     ensure!(
-        (nominal * 0.9..nominal * 1.5).contains(&took),
+        (nominal..nominal * 2.0).contains(&took),
         "{took} s, not {nominal} s"
     );
     Ok(())
