@@ -77,7 +77,7 @@ pub struct Lab {
     /// Links of namespaces that are no nodes.
     guests: Vec<Link>,
     /// The process that holds the wires. Kept to be collected when the janitor has ended it.
-    _wires: Option<process::Process>,
+    _wires: Option<Process>,
     /// Absent for a lab that another process made and kept.
     janitor: Option<janitor::Janitor>,
 }

@@ -302,13 +302,11 @@ impl Lane {
 
     /// Shows the peer from where this node sends now, if there is a session.
     pub(crate) fn announce(&self, now: Instant, out: &mut Datagrams) {
-        let mut message = Vec::new();
         let mut state = self.lock();
         if let Some(endpoint) = state.endpoint
             && state.is_ready(now)
-            && state.engine.keepalive(now, &mut message)
         {
-            out.push(&message, endpoint);
+            state.say_nothing(endpoint, now, out);
         }
     }
 
@@ -385,10 +383,16 @@ impl LaneState {
             && self.is_ready(now)
             && let Some(endpoint) = self.endpoint
         {
+            self.say_nothing(endpoint, now, out);
+        }
+    }
+
+    /// Sends a message that carries nothing and proves that we are here.
+    fn say_nothing(&mut self, endpoint: SocketAddr, now: Instant, out: &mut Datagrams) {
+        let mut message = Vec::new();
+        if self.engine.keepalive(now, &mut message) {
             self.unanswered = None;
-            let mut nothing = Batch::default();
-            nothing.push(&[], ());
-            self.engine.seal(&nothing, endpoint, now, out);
+            out.push(&message, endpoint);
         }
     }
 

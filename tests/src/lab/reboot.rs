@@ -5,9 +5,7 @@ use std::fs;
 use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
 
-use super::build::{self, Ends};
-use super::wire::Wire;
-use super::{Lab, Record};
+use super::{Lab, build};
 use crate::io::{Netns, send_signal};
 
 impl Lab {
@@ -21,40 +19,26 @@ impl Lab {
         let node = self.node_mut(name);
         node.kill_agent()?;
         node.kill_keeper()?;
-        let (cluster, index) = (node.cluster_id(), node.index());
         // What was in /run is on a file system in memory.
         fs::remove_file(node.tunnel_socket()).ok();
-        let port = node.port_device().to_owned();
         let of_pods = node.pods().iter().map(|pod| pod.netns().clone());
         let all: Vec<Netns> = [node.netns().clone()].into_iter().chain(of_pods).collect();
         for netns in &all {
             end(netns).with_context(|| format!("failed to end {}", netns.name()))?;
         }
-        if self.router.output("ip", &["link", "show", &port]).is_ok() {
-            self.router.output("ip", &["link", "del", &port]).ok();
-        }
 
         let names: Vec<String> = all.iter().map(|netns| netns.name().to_owned()).collect();
         let fresh = build::namespaces(&names, &self.record.id)?;
-        let (topology, router) = (self.record.topology.clone(), self.router.clone());
-        let directory = Record::directory_of(&self.record.id);
-        let wire = topology.is_wired(name).then(|| Wire::new(name, &directory));
         let node = self.node_mut(name);
         let mut fresh = fresh.into_iter();
         node.netns = fresh.next().context("no namespace was made")?;
         for (pod, netns) in node.pods.iter_mut().zip(fresh) {
             pod.netns = netns;
         }
-        let ends = Ends {
-            router: &router,
-            netns: &node.netns,
-            name,
-            cluster,
-            index,
-        };
-        node.link = build::underlay_link(&topology, &ends, wire.as_ref())?;
+        self.relink(name)?;
+        let node = self.node(name);
         for pod in &node.pods {
-            build::pod_link(&topology, &node.netns, pod)?;
+            build::pod_link(self.topology(), node.netns(), pod)?;
         }
         Ok(())
     }

@@ -10,9 +10,9 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use blake2::digest::consts::U16;
 use blake2::digest::{KeyInit, Mac as _};
 use blake2::{Blake2s256, Blake2sMac, Digest as _};
-use hawser_tunnel::key::PublicKey;
 use chacha20::ChaCha8Rng;
 use chacha20::rand_core::{Rng as _, SeedableRng as _};
+use hawser_tunnel::key::PublicKey;
 
 use crate::io::PacketSocket;
 use crate::lab::{Family, Lab};

@@ -126,7 +126,11 @@ pub(super) fn subscribe(protocol: SockProtocol, groups: u32) -> io::Result<Owned
 }
 
 /// Reads everything that waits; tells whether any datagram `matters`, or some were lost.
-pub(super) fn drain(fd: &OwnedFd, buffer: &mut [u8], matters: impl Fn(&[u8]) -> bool) -> io::Result<bool> {
+pub(super) fn drain(
+    fd: &OwnedFd,
+    buffer: &mut [u8],
+    matters: impl Fn(&[u8]) -> bool,
+) -> io::Result<bool> {
     let mut found = false;
     loop {
         match recvfrom::<NetlinkAddr>(fd.as_raw_fd(), buffer) {
