@@ -14,6 +14,7 @@ use anyhow::Result;
 use crate::lab::Family;
 
 mod addresses;
+mod barrier;
 mod chance;
 mod configuration;
 mod devices;
@@ -30,22 +31,13 @@ mod site;
 mod sockets;
 mod tables;
 mod translation;
+mod underlay;
 
+pub use barrier::Barrier;
 pub use chance::Chance;
 pub use hunt::{Hunt, Outcome, table};
 pub use limits::LIMITS;
 pub use site::Site;
-
-/// What stands between a way and the wire, and is taken away to show that the way has teeth. Nobody repairs then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Barrier {
-    /// The guard's tables and the unreachable routes; the mesh routes stay.
-    Guard,
-    /// The mesh routes and the unreachable ones; the guard stays.
-    Routes,
-    /// Hawser: its processes are killed and not started, guard and unreachable routes are gone.
-    Hawser,
-}
 
 /// One way to make a clear packet appear.
 #[derive(Debug)]

@@ -1,5 +1,7 @@
 //! The leak hunt: every way of the library shows its teeth, and Hawser holds.
 
+use std::io::Write as _;
+
 use anyhow::{Result, bail};
 use hawser_tests::depth::rounds;
 use hawser_tests::leak::{GROUPS, Hunt, LIMITS, Outcome, Way, table};
@@ -24,7 +26,7 @@ fn hunt(name: &str) -> Result<()> {
             }
         }
     }
-    println!("{}", table(name, &outcomes));
+    writeln!(std::io::stdout(), "{}", table(name, &outcomes))?;
     if !failures.is_empty() {
         bail!(
             "{} failed (HAWSER_SEED={seed}):\n{}",
@@ -105,7 +107,7 @@ fn the_limits_that_are_documented_are_still_limits() -> Result<()> {
     let mut lab = Hunt::start()?;
     for way in LIMITS {
         match lab.pass(way) {
-            Ok(frames) => println!("{}: {frames} clear frames", way.name),
+            Ok(frames) => writeln!(std::io::stdout(), "{}: {frames} clear frames", way.name)?,
             Err(error) => bail!("{}", said(way, 0, &error)),
         }
     }

@@ -23,6 +23,15 @@ impl Family {
     /// Both families, IPv4 first.
     pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
 
+    /// The family of an address.
+    #[must_use]
+    pub const fn of(address: std::net::IpAddr) -> Self {
+        match address {
+            std::net::IpAddr::V4(_) => Self::V4,
+            std::net::IpAddr::V6(_) => Self::V6,
+        }
+    }
+
     /// The option by which `ip`, `ping` and `iperf3` are told the family.
     #[must_use]
     pub const fn flag(self) -> &'static str {

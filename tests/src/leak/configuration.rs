@@ -89,7 +89,7 @@ fn prefixes_of(site: &Site, name: &str) -> Vec<IpNet> {
 
 fn unroute(site: &Site, name: &str) -> Result<()> {
     let lines = prefixes_of(site, name).into_iter().map(|prefix| {
-        let flag = super::site::family_of(prefix.addr()).flag();
+        let flag = Family::of(prefix.addr()).flag();
         format!("ip {flag} route del {prefix} dev hawser0\n")
     });
     site.script(&lines.collect::<String>())

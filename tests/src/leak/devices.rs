@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::order::pods_up;
 use super::site::Site;
 use super::{Barrier, Way};
 use crate::lab::{Family, gateway};
@@ -52,6 +53,17 @@ pub(super) const WAYS: &[Way] = &[
             site.script("ip link set hawser0 down\nip link set hawser0 name eth1")?;
             site.unplug_spare()
         },
+    },
+    Way {
+        name: "the pod's device set down",
+        mistake: "a pod's link fails, and its routes go with it, while others still send to it",
+        barrier: Barrier::Guard,
+        families: &Family::BOTH,
+        provoke: |site| {
+            let device = site.node().pod("a").host_device();
+            site.script(&format!("ip link set {device} down"))
+        },
+        undo: |site| pods_up(site),
     },
     Way {
         name: "TAP too small for IPv6",
@@ -149,7 +161,7 @@ fn linkdown(value: u8) -> String {
 /// Host routes to all remote pods by the router over `device`.
 pub(super) fn routes_over(site: &Site, device: &str) -> Result<()> {
     let lines = site.remote_pods().into_iter().map(|pod| {
-        let family = super::site::family_of(pod);
+        let family = Family::of(pod);
         let gateway = gateway(site.node().cluster_id(), family);
         format!(
             "ip {} route replace {pod} via {gateway} dev {device}\n",

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::site::{PATIENCE, Site, family_of};
+use super::site::{PATIENCE, Site};
 use super::{Barrier, Way};
 use crate::lab::{Family, wait_until};
 use crate::sniffer::{Report, Sniffer};
@@ -112,8 +112,10 @@ impl Hunt {
 
     fn hold(&mut self, way: &Way, leaked: u64) -> Result<Outcome> {
         let sniffer = self.site.sniffer()?;
+        self.site.dawdle();
         (way.provoke)(&mut self.site).context("provoke")?;
         self.offered(HOLD)?;
+        self.site.dawdle();
         self.clean(&sniffer, "while it stood")?;
         (way.undo)(&mut self.site).context("undo")?;
         let undone = Instant::now();
@@ -158,15 +160,10 @@ impl Hunt {
     }
 }
 
-/// Whether clear frames of each family were seen, by their outermost IP header.
+/// Whether clear frames of each family were seen.
 fn leaks_in(report: &Report, families: &[Family]) -> bool {
-    families.iter().all(|family| {
-        report.leaks.iter().any(|leak| {
-            let words = leak.summary.split_whitespace();
-            let address = words.filter_map(|word| word.parse().ok()).next();
-            (leak.mesh || leak.canary) && address.map(family_of) == Some(*family)
-        })
-    })
+    let seen = &report.plaintext_by_family;
+    families.iter().all(|family| seen.contains_key(family))
 }
 
 /// The outcomes as a table.

@@ -1,6 +1,11 @@
 //! What gets past every barrier, by design of the kernel or of ours. Each needs root on the node, and intent or a
 //! program that works on frames. `docs/security.md` names them.
 
+use std::fs;
+
+use anyhow::Context as _;
+
+use super::order::{boot, pods_up, wipe};
 use super::site::FOREIGN_TABLE;
 use super::translation::{forget, masquerade, redirect};
 use super::{Barrier, Way};
@@ -84,6 +89,50 @@ pub const LIMITS: &[Way] = &[
             super::masters::no_bridge_to_spare(site)?;
             site.script(&bridge_filter(1))
         },
+    },
+    Way {
+        name: "the node's own pod addresses routed to a device that we do not know",
+        mistake: "a pod's address moved behind a second network card: to us it looks like delivery to a pod",
+        barrier: Barrier::Guard,
+        families: &Family::BOTH,
+        provoke: |site| {
+            site.plug_spare()?;
+            site.script("ip addr add fe80::201/64 dev eth1 nodad")?;
+            let pods = site.node().pod("a").addresses().iter();
+            let lines = pods.map(|pod| {
+                let family = Family::of(*pod);
+                // The router's link-local address: its others are known to be on eth0.
+                let gateway = match family {
+                    Family::V4 => "192.168.1.254",
+                    Family::V6 => "fe80::fffe",
+                };
+                let flag = family.flag();
+                format!(
+                    "ip {flag} route flush exact {pod}\n\
+                     ip {flag} route add {pod} via {gateway} dev eth1 onlink\n"
+                )
+            });
+            site.script(&lines.collect::<String>())
+        },
+        undo: |site| {
+            site.unplug_spare()?;
+            pods_up(site)
+        },
+    },
+    Way {
+        name: "node boots with a damaged state, and no agent",
+        mistake: "a disk that lost state.json: the keeper knows of no prefix until the agent tells",
+        barrier: Barrier::Hawser,
+        families: &Family::BOTH,
+        provoke: |site| {
+            wipe(site)?;
+            let state = site.node().state_dir().join("state.json");
+            fs::write(&state, "{").context("damage the state")?;
+            boot(site)?;
+            site.node_mut().start_keeper()?;
+            pods_up(site)
+        },
+        undo: |_| Ok(()),
     },
     Way {
         name: "guard flushed while a foreign rule leads around the tunnel",

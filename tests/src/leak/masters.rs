@@ -110,7 +110,7 @@ pub(super) const WAYS: &[Way] = &[
             ))?;
             site.script(&site.each_pod(|flag, pod, _| match flag {
                 "-4" => format!(
-                    "ip route add {pod} dev flannel.1\nip neigh add {pod} lladdr 02:00:00:00:00:77 dev flannel.1"
+                    "ip route add {pod} dev flannel.1\nip neigh replace {pod} lladdr 02:00:00:00:00:77 dev flannel.1"
                 ),
                 _ => String::new(),
             }))

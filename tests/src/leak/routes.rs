@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::order::pods_up;
 use super::site::Site;
 use super::{Barrier, Way};
 use crate::lab::Family;
@@ -107,6 +108,21 @@ pub(super) const WAYS: &[Way] = &[
         undo: |_| Ok(()),
     },
     Way {
+        name: "routes to the node's own pod deleted",
+        mistake: "a pod ends while others still send to it: what was decrypted for it looks for another way",
+        barrier: Barrier::Guard,
+        families: &Family::BOTH,
+        provoke: |site| {
+            let pods = site.node().pod("a").addresses().iter();
+            let lines = pods.map(|pod| {
+                let flag = Family::of(*pod).flag();
+                format!("ip {flag} route flush exact {pod}\n")
+            });
+            site.script(&lines.collect::<String>())
+        },
+        undo: |site| pods_up(site),
+    },
+    Way {
         name: "all routes of our protocol flushed",
         mistake: "systemd-networkd restarts and removes foreign routes (ManageForeignRoutes=yes)",
         barrier: Barrier::Guard,
@@ -122,27 +138,20 @@ pub(super) const WAYS: &[Way] = &[
         barrier: Barrier::Guard,
         families: &Family::BOTH,
         provoke: |site| {
+            // What is on the link first: without it the router would tell so, by redirects.
+            let underlay = ["192.168.1.0/24", "fd00:c0a8:1::/64"];
             site.script(&site.each_family(|flag, gateway| {
+                let underlay = underlay[usize::from(flag == "-6")];
                 format!(
-                    "ip {flag} route flush table main\nip {flag} route add default via {gateway} dev eth0 onlink"
+                    "ip {flag} route flush table main\nip {flag} route add {underlay} dev eth0\n\
+                     ip {flag} route add default via {gateway} dev eth0"
                 )
-            }))?;
-            // What is on the link: without it the router would tell so, by redirects.
-            site.script(
-                "ip route add 192.168.1.0/24 dev eth0\nip -6 route add fd00:c0a8:1::/64 dev eth0",
-            )
+            }))
         },
         undo: |site| {
             site.sweep("ip addr flush dev eth0")?;
             site.address_underlay("eth0")?;
-            // The routes to the pod that do not depend on the router address.
-            let pod = site.node().pod("a");
-            let device = pod.host_device();
-            let lines = pod.addresses().iter().map(|address| {
-                let metric = if address.is_ipv4() { 200 } else { 2048 };
-                format!("ip route replace {address} dev {device} metric {metric}\n")
-            });
-            site.script(&lines.collect::<String>())
+            pods_up(site)
         },
     },
 ];

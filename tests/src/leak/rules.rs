@@ -104,7 +104,7 @@ fn rule(site: &Site, selector: impl Fn(&str, std::net::IpAddr) -> String) -> Res
     site.foreign_table()?;
     let mut text = String::new();
     for own in site.node().pod("a").addresses() {
-        let flag = super::site::family_of(*own).flag();
+        let flag = Family::of(*own).flag();
         let selector = selector(flag, *own);
         text.push_str(&format!(
             "ip {flag} rule add pref 100 {selector} table {FOREIGN_TABLE}\n"

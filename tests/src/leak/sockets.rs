@@ -59,7 +59,7 @@ pub(super) const WAYS: &[Way] = &[
                 )
             }))?;
             each_remote_pod(site, |site, pod| {
-                let own = site.node().underlay(super::site::family_of(pod));
+                let own = site.node().underlay(Family::of(pod));
                 let socket = site.netns().run(|| -> Result<Socket> {
                     let socket =
                         UdpSocket::bind(SocketAddr::new(own, 0)).context("failed to bind")?;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::frame::{Decoded, hexdump};
 use super::judge::{Kind, Verdict};
 use crate::io::RingFrame;
+use crate::lab::Family;
 
 /// Frames that are kept as evidence. The first ones show how it began.
 const LEAKS: usize = 32;
@@ -26,6 +27,8 @@ pub struct Report {
     pub foreign: u64,
     /// Frames with a known payload or a mesh address in clear.
     pub plaintext: u64,
+    /// The same by the family of their outermost IP header.
+    pub plaintext_by_family: BTreeMap<Family, u64>,
     /// Frames that the kernel had no room for: nothing is known of them.
     pub lost: u64,
     /// The first frames that were foreign or plaintext.
@@ -65,6 +68,12 @@ impl Report {
         let plaintext = canary || verdict.mesh;
         self.foreign += u64::from(foreign);
         self.plaintext += u64::from(plaintext);
+        if let (true, Some((from, _))) = (plaintext, decoded.addresses) {
+            *self
+                .plaintext_by_family
+                .entry(Family::of(from))
+                .or_default() += 1;
+        }
         if (foreign || plaintext) && self.leaks.len() < LEAKS {
             self.leaks.push(Leak {
                 link: link.to_owned(),
