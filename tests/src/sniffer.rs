@@ -58,7 +58,8 @@ pub struct WireFrame {
 type Change = Box<dyn FnOnce(&mut Allow) + Send>;
 
 enum Command {
-    Report(Sender<Result<Report>>),
+    /// The report so far; with `true` a new one begins.
+    Report(bool, Sender<Result<Report>>),
     Recent(Sender<Vec<WireFrame>>),
     Allow(Change, Sender<()>),
 }
@@ -131,8 +132,20 @@ impl Sniffer {
     /// # Errors
     /// When the sniffer has died, or the kernel does not tell how many frames were lost.
     pub fn report(&self) -> Result<Report> {
+        self.ask(false)
+    }
+
+    /// The same, and what comes from now on is in another report. Frames that were lost stay lost.
+    ///
+    /// # Errors
+    /// As [`Self::report`].
+    pub fn renew(&self) -> Result<Report> {
+        self.ask(true)
+    }
+
+    fn ask(&self, renew: bool) -> Result<Report> {
         let (answer, waiter) = mpsc::channel();
-        self.order(Command::Report(answer))?;
+        self.order(Command::Report(renew, answer))?;
         waiter
             .recv_timeout(ANSWER)
             .context("the sniffer does not answer")?
@@ -192,7 +205,7 @@ impl Watcher {
             // Whatever is asked, frames that came before the question are judged first.
             let seen = self.look();
             match order {
-                Ok(Command::Report(answer)) => {
+                Ok(Command::Report(renew, answer)) => {
                     self.count_lost();
                     let report = match &self.lost {
                         Ok(lost) => Ok(Report {
@@ -201,6 +214,9 @@ impl Watcher {
                         }),
                         Err(error) => Err(anyhow!("{error:#}")),
                     };
+                    if renew {
+                        self.report = Report::default();
+                    }
                     answer.send(report).ok();
                 }
                 Ok(Command::Recent(answer)) => {

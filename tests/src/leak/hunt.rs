@@ -40,6 +40,7 @@ pub struct Outcome {
 #[derive(Debug)]
 pub struct Hunt {
     load: SequenceLoad,
+    sniffer: Sniffer,
     site: Site,
 }
 
@@ -50,8 +51,13 @@ impl Hunt {
     /// When the lab does not come up.
     pub fn start() -> Result<Self> {
         let site = Site::start()?;
+        let sniffer = site.sniffer()?;
         let load = SequenceLoad::start(site.lab(), LoadSpec::all_pairs(site.lab(), RATE))?;
-        let hunt = Self { load, site };
+        let hunt = Self {
+            load,
+            sniffer,
+            site,
+        };
         hunt.flows("the start")?;
         Ok(hunt)
     }
@@ -75,30 +81,30 @@ impl Hunt {
     /// # Errors
     /// When nothing was in clear: the limit is none any more.
     pub fn pass(&mut self, way: &Way) -> Result<u64> {
-        let sniffer = self.site.sniffer()?;
+        self.sniffer.renew()?;
         (way.provoke)(&mut self.site).context("provoke")?;
         wait_until("it is in clear, as documented", BITE, || {
-            Ok(leaks_in(&sniffer.report()?, way.families))
+            Ok(leaks_in(&self.sniffer.report()?, way.families))
         })?;
         (way.undo)(&mut self.site).context("undo")?;
         self.site.settle()?;
         self.flows(way.name)?;
-        Ok(sniffer.stop()?.plaintext)
+        Ok(self.sniffer.report()?.plaintext)
     }
 
     fn bite(&mut self, way: &Way) -> Result<u64> {
         self.site.disarm(way.barrier)?;
-        let sniffer = self.site.sniffer()?;
+        self.sniffer.renew()?;
         self.offered(CALM)?;
-        sniffer.report()?.check().context("before the act")?;
+        self.sniffer.report()?.check().context("before the act")?;
         (way.provoke)(&mut self.site).context("provoke")?;
         let bitten = wait_until("it leaks", BITE, || {
-            Ok(leaks_in(&sniffer.report()?, way.families))
+            Ok(leaks_in(&self.sniffer.report()?, way.families))
         });
         (way.undo)(&mut self.site).context("undo")?;
         self.site.arm()?;
         self.flows("the barrier was put back")?;
-        let report = sniffer.stop()?;
+        let report = self.sniffer.report()?;
         if let Err(error) = bitten {
             bail!(
                 "toothless: {error:#}: {} clear frames: {:?}",
@@ -111,18 +117,18 @@ impl Hunt {
     }
 
     fn hold(&mut self, way: &Way, leaked: u64) -> Result<Outcome> {
-        let sniffer = self.site.sniffer()?;
+        self.sniffer.renew()?;
         self.site.dawdle();
         (way.provoke)(&mut self.site).context("provoke")?;
         self.offered(HOLD)?;
         self.site.dawdle();
-        self.clean(&sniffer, "while it stood")?;
+        self.clean("while it stood")?;
         (way.undo)(&mut self.site).context("undo")?;
         let undone = Instant::now();
         self.site.settle()?;
         self.flows("it was undone")?;
         let back = undone.elapsed();
-        let report = self.clean(&sniffer, "while it was repaired")?;
+        let report = self.clean("while it was repaired")?;
         Ok(Outcome {
             name: way.name,
             barrier: way.barrier,
@@ -132,8 +138,8 @@ impl Hunt {
         })
     }
 
-    fn clean(&self, sniffer: &Sniffer, when: &str) -> Result<Report> {
-        let report = sniffer.report()?;
+    fn clean(&self, when: &str) -> Result<Report> {
+        let report = self.sniffer.report()?;
         report.check().with_context(|| when.to_owned())?;
         Ok(report)
     }

@@ -138,13 +138,10 @@ pub(super) const WAYS: &[Way] = &[
         barrier: Barrier::Guard,
         families: &Family::BOTH,
         provoke: |site| {
-            // What is on the link first: without it the router would tell so, by redirects.
-            let underlay = ["192.168.1.0/24", "fd00:c0a8:1::/64"];
             site.script(&site.each_family(|flag, gateway| {
-                let underlay = underlay[usize::from(flag == "-6")];
                 format!(
-                    "ip {flag} route flush table main\nip {flag} route add {underlay} dev eth0\n\
-                     ip {flag} route add default via {gateway} dev eth0"
+                    "ip {flag} route flush table main\n\
+                     ip {flag} route add default via {gateway} dev eth0 onlink"
                 )
             }))
         },

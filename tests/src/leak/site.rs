@@ -49,6 +49,11 @@ impl Site {
         };
         let lab = Lab::running(topology)?;
         underlay::spare_link(&lab)?;
+        // Nodes that send by the router what is on their own link would be told so: the router's doing, not theirs.
+        run(
+            lab.router(),
+            "for file in /proc/sys/net/ipv4/conf/*/send_redirects; do echo 0 >$file; done",
+        )?;
         Ok(Self {
             lab,
             chance: Chance::from_environment(),
