@@ -111,6 +111,8 @@ fn what_somebody_takes_away_comes_back() {
         "neigh flush dev hawser0 nud permanent",
         "neigh replace 169.254.1.1 lladdr 02:00:00:00:00:09 nud permanent dev hawser0",
         "route replace 10.2.1.0/24 dev eth0 proto 72",
+        "route replace 10.2.1.0/24 dev eth0",
+        "-6 route replace fd01:2:1::/64 dev eth0 metric 1",
         "route change 10.2.1.0/24 via 169.254.1.1 dev hawser0 onlink proto 72 src 10.1.1.1 mtu 1500",
         "link set hawser0 down",
         "link set hawser0 mtu 1500",
@@ -133,6 +135,27 @@ fn what_somebody_takes_away_comes_back() {
         ground.run("nft", &harm.split(' ').collect::<Vec<_>>());
         within(REPAIR, harm, || tables(&ground) == before.1);
     }
+}
+
+#[test]
+fn a_device_of_another_kind_under_the_taps_name_gets_no_route() {
+    let ground = Ground::new();
+    ground.ip("link add hawser0 type veth peer name other0");
+    ground.ip("link set hawser0 up");
+    ground.configure(NODE);
+    let agent = ground.start_agent();
+    agent.says("device is no TAP");
+    agent.says("kernel stands");
+    let routes_now = routes(&ground);
+    assert!(
+        routes_now.contains("unreachable 10.2.0.0/16"),
+        "{routes_now}"
+    );
+    assert!(!routes_now.contains("proto 72 src"), "{routes_now}");
+    assert_eq!(ground.ip("-4 addr show dev hawser0"), "");
+    ground.ip("link del hawser0");
+    ground.add_tap();
+    within(REPAIR, "mesh routes", || routes(&ground).contains(MESH_V4));
 }
 
 #[test]

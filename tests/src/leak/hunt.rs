@@ -21,6 +21,10 @@ const FLOWING: u64 = 5;
 /// How long a way without a barrier may take until it leaks on a busy machine.
 const BITE: Duration = Duration::from_secs(10);
 
+/// Traffic is back within this time after an undoing: well before the agent's full check, every 30 s, so that what is
+/// repaired by chance only is found.
+const BACK: Duration = Duration::from_secs(15);
+
 /// What became of one way.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -128,6 +132,10 @@ impl Hunt {
         self.site.settle()?;
         self.flows("it was undone")?;
         let back = undone.elapsed();
+        ensure!(
+            back < BACK,
+            "traffic came back only after {back:?}: nobody noticed before the agent's full check"
+        );
         let report = self.clean("while it was repaired")?;
         Ok(Outcome {
             name: way.name,
