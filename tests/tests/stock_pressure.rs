@@ -3,17 +3,16 @@
 
 use anyhow::{Context as _, Result, ensure};
 use hawser_tests::depth;
-use hawser_tests::io::{Netns, send_signal};
-use hawser_tests::lab::{Family, Lab, wait_until};
+use hawser_tests::io::{Netns, PacketSocket};
+use hawser_tests::lab::{Family, Lab, Link, wait_until};
 use hawser_tests::sniffer::hexdump;
 use hawser_tests::stock::packet::{self, Body};
 use hawser_tests::stock::{
-    self, Implementation, Meeting, MessageKind, StockPeer, StockSpec, WireLog,
+    self, Implementation, Meeting, MessageKind, StockPeer, StockSpec, WireLog, WireMessage,
 };
 use hawser_tests::traffic::EchoServer;
 use hawser_tunnel::engine::{BoringtunEngine, Engine as _};
 use hawser_tunnel::key::{PrivateKey, PublicKey};
-use nix::sys::signal::Signal;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +24,8 @@ const ECHO: u16 = 7007;
 /// A socket in the pod that sends and does not expect to be answered.
 const POD: u16 = 7009;
 const OWN: u16 = 40_000;
+/// How long somebody waits for an answer before he asks again.
+const AGAIN: Duration = Duration::from_millis(50);
 
 fn stock_peer(
     lab: &mut Lab,
@@ -48,20 +49,38 @@ fn stock_peer(
     Ok(peer)
 }
 
-/// A process that stands still until this is dropped.
-struct Stopped(i32);
+/// Initiations do not pass the router while this is there.
+struct Held<'a>(&'a Netns);
 
-impl Stopped {
-    fn stop(pid: i32) -> Result<Self> {
-        send_signal(pid, Signal::SIGSTOP)?;
-        Ok(Self(pid))
+impl<'a> Held<'a> {
+    fn hold(router: &'a Netns, links: [&Link; 2]) -> Result<Self> {
+        // 148 bytes of message and 8 of UDP.
+        let rules = links.map(|link| {
+            let device = &link.device;
+            format!(
+                "add chain netdev held {device} {{ type filter hook ingress device {device} priority 0; }}; \
+                 add rule netdev held {device} udp length 156 drop; "
+            )
+        });
+        router.output(
+            "nft",
+            &[&format!("add table netdev held; {}", rules.concat())],
+        )?;
+        Ok(Self(router))
     }
 }
 
-impl Drop for Stopped {
+impl Drop for Held<'_> {
     fn drop(&mut self) {
-        send_signal(self.0, Signal::SIGCONT).ok();
+        self.0.output("nft", &["delete table netdev held"]).ok();
     }
+}
+
+/// The same frame, to be sent by hand: without a UDP checksum, which the device would have filled in.
+fn again(message: &WireMessage) -> Vec<u8> {
+    let mut frame = message.frame.clone();
+    frame[14 + 20 + 6..14 + 20 + 8].fill(0);
+    frame
 }
 
 #[test]
@@ -79,34 +98,64 @@ fn two_that_begin_at_once_end_with_one_session() -> Result<()> {
         let port = peer.geneve()?;
         let inner = SocketAddr::new(peer.inner(Family::V4), OWN);
         let hawser = SocketAddr::new(node.underlay(Family::V4), node.endpoint().port());
-        let log = WireLog::start(node.link())?;
-        let (mut times, mut crossed) = (Vec::new(), 0);
+        let (by_node, by_peer) = (WireLog::start(node.link())?, WireLog::start(peer.link())?);
+        let wires = [
+            PacketSocket::open(node.netns(), "eth0")?,
+            PacketSocket::open(peer.netns(), "eth0")?,
+        ];
+        let (mut times, mut repeated) = (Vec::new(), 0);
         for round in 0..rounds {
             let title = format!("{}, round {round}", implementation.name());
-            // The peer forgets its session, and stands still with a packet that it has not seen yet.
-            peer.forget_and_meet_again()?;
-            let stopped = Stopped::stop(peer.pid().context("the peer has ended")?)?;
-            let question =
-                packet::udp(inner, SocketAddr::new(pod.v4(), ECHO), &round.to_be_bytes());
-            port.send(&question)?;
-            // The node forgets its own, and its initiation waits in the peer's socket.
-            log.clear();
+            // Both forget their session and begin, and neither hears of the other.
+            let held = Held::hold(lab.router(), [node.link(), peer.link()])?;
+            by_node.clear();
+            by_peer.clear();
             let old = node.data_plane_pid();
             node.kill_data_plane()?;
             wait_until(&format!("{title}: the node begins"), PATIENCE, || {
-                let said = log.said_by(hawser, MessageKind::Initiation);
-                Ok(node.data_plane_pid() != old
-                    && said.iter().any(|message| message.to == peer.endpoint()))
+                let pid = node.data_plane_pid();
+                let said = by_node.said_by(hawser, MessageKind::Initiation);
+                Ok(pid.is_some() && pid != old && said.iter().any(|m| m.to == peer.endpoint()))
+            })?;
+            peer.forget_and_meet_again()?;
+            let question = SocketAddr::new(pod.v4(), ECHO);
+            port.send(&packet::udp(inner, question, &round.to_be_bytes()))?;
+            wait_until(&format!("{title}: the peer begins"), PATIENCE, || {
+                Ok(!by_peer
+                    .said_by(peer.endpoint(), MessageKind::Initiation)
+                    .is_empty())
             })?;
             socket.send_to(&round.to_be_bytes(), inner)?;
+            drop(held);
+
+            // Now both initiations arrive, each where one has already been sent.
+            let mut own = by_node.said_by(hawser, MessageKind::Initiation);
+            own.retain(|message| message.to == peer.endpoint());
+            let own = again(own.last().context("no initiation")?);
+            let theirs = by_peer.said_by(peer.endpoint(), MessageKind::Initiation);
+            let theirs = again(theirs.last().context("no initiation")?);
             let start = Instant::now();
-            drop(stopped);
-            let (mut answer, mut word) = (None, None);
+            let mut crossing = [(&wires[0], &own), (&wires[1], &theirs)];
+            if round % 2 == 1 {
+                crossing.reverse();
+            }
+            for (wire, frame) in crossing {
+                wire.send(frame)?;
+            }
+            let (mut answer, mut word, mut asked) = (None, None, start);
             while answer.is_none() || word.is_none() {
                 ensure!(
                     start.elapsed() < PATIENCE,
                     "{title}: after {PATIENCE:?} answer {answer:?}, word of the pod {word:?}"
                 );
+                // Both messages in one instant race in wireguard-go: now and then it forgets the index of a session that
+                // it goes on to use, and what comes for that is lost. Who gets no answer asks again.
+                if asked.elapsed() > AGAIN {
+                    asked = Instant::now();
+                    repeated += 1;
+                    port.send(&packet::udp(inner, question, &round.to_be_bytes()))?;
+                    socket.send_to(&round.to_be_bytes(), inner)?;
+                }
                 let Some(opened) = port.receive(Duration::from_millis(10))? else {
                     continue;
                 };
@@ -120,24 +169,17 @@ fn two_that_begin_at_once_end_with_one_session() -> Result<()> {
                     };
                 }
             }
-            let own = log.said_by(peer.endpoint(), MessageKind::Initiation);
-            crossed += u32::from(!own.is_empty());
             times.push(answer.max(word).context("no time")?);
         }
         times.sort();
         let (median, longest) = (times[times.len() / 2], times[times.len() - 1]);
         println!(
-            "{}: {rounds} rounds, both began in {crossed}; session after {median:.1?} at the median, {longest:.1?} at most",
-            implementation.name()
-        );
-        ensure!(
-            crossed >= rounds / 2,
-            "{}: both began in only {crossed} of {rounds} rounds",
+            "{}: {rounds} rounds; both ways after {median:.1?} at the median, {longest:.1?} at most; asked again {repeated} times",
             implementation.name()
         );
         ensure!(
             longest < Duration::from_secs(1),
-            "{}: {longest:?} until the session; all: {times:?}",
+            "{}: {longest:?} until packets went both ways; all: {times:?}",
             implementation.name()
         );
     }

@@ -43,6 +43,8 @@ pub struct WireMessage {
     pub kind: MessageKind,
     /// All of it, from the type on.
     pub bytes: Vec<u8>,
+    /// The frame that carried it, from the Ethernet header on. Its UDP checksum may be left to the device.
+    pub frame: Vec<u8>,
 }
 
 impl WireMessage {
@@ -162,5 +164,6 @@ fn message(frame: &[u8], whole: usize, at: SystemTime) -> Option<WireMessage> {
         to: SocketAddr::new(destination, to),
         kind,
         bytes: frame[start..].to_vec(),
+        frame: frame.to_vec(),
     })
 }
