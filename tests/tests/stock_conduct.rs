@@ -134,7 +134,7 @@ fn a_peer_behind_a_firewall_is_reached_through_its_persistent_keepalives() -> Re
         let socket = silent(pod)?;
         socket.send_to(b"are you there", (peer.inner(Family::V4), OWN))?;
         let opened = port.receive(PATIENCE)?.context("nothing came")?;
-        ensure!(packet::parse(&opened.packet)?.from == IpAddr::from(pod.v4()));
+        ensure!(packet::parse(&opened.packet)?.from == pod.v4());
         wait_until(&format!("{name} keeps alive"), PATIENCE, || {
             Ok(log.said_by(peer.endpoint(), MessageKind::Keepalive).len() >= 5)
         })?;
@@ -277,11 +277,14 @@ fn a_peer_that_moves_is_followed_and_one_that_repeats_its_words_is_not() -> Resu
         };
         ensure!(took < limit, "{name}: {took:?} after its address changed");
 
-        // The same address and another port, as behind a NAT that has forgotten it.
+        // The same address and another port: a NAT comes between that gives it one.
         let new = SocketAddr::new(new.ip(), 51999);
-        let port_of = new.port().to_string();
-        let set = ["set", peer.device(), "listen-port", &port_of];
-        peer.netns().output("wg", &set)?;
+        let nat = format!(
+            "add table ip away; \
+             add chain ip away out {{ type nat hook postrouting priority 100; }}; \
+             add rule ip away out udp sport 51820 snat to {new}"
+        );
+        peer.netns().output("nft", &[&nat])?;
         let took = answered(&port, peer, pod).with_context(|| format!("{name} at {new}"))?;
         println!("{name}: answered {took:.0?} after its port changed");
         ensure!(

@@ -164,8 +164,8 @@ fn two_that_begin_at_once_end_with_one_session() -> Result<()> {
                 };
                 if payload == round.to_be_bytes() {
                     match from {
-                        ECHO => answer.get_or_insert(start.elapsed()),
-                        _ => word.get_or_insert(start.elapsed()),
+                        ECHO => answer.get_or_insert_with(|| start.elapsed()),
+                        _ => word.get_or_insert_with(|| start.elapsed()),
                     };
                 }
             }
