@@ -76,3 +76,10 @@ pub fn target(name: &str) -> Option<Target> {
         .find(|(known, _)| *known == name)
         .map(|&(_, target)| target)
 }
+
+/// Why packets were dropped in the runs of this thread so far, and how often; counts anew from here. It shows how deep
+/// the targets reach.
+#[must_use]
+pub fn reached() -> std::collections::BTreeMap<String, u64> {
+    world::reached()
+}

@@ -4,7 +4,8 @@ use std::fs;
 
 use hawser_tests::depth::rounds;
 use hawser_tests::fuzz::driver::{Plan, drive};
-use hawser_tests::fuzz::{Corpus, MAX_INPUT, TARGETS};
+use hawser_tests::fuzz::{Corpus, MAX_INPUT, TARGETS, reached};
+use hawser_tunnel::reject::Reject;
 
 /// Where the inputs of this suite are drawn from; other seeds are for `fuzz --seed`.
 const SEED: u64 = 1;
@@ -21,6 +22,19 @@ const COSTS: [(&str, u32); 10] = [
     ("reassembly", 10),
     ("state_changes", 40),
     ("state_file", 30),
+];
+
+/// Reasons that no single input of a target leads to: what comes of many handshakes, of changes of state while packets
+/// wait, and of the kernel.
+const OUT_OF_REACH: [Reject; 8] = [
+    Reject::WgSourceLimit,
+    Reject::WgUnderLoad,
+    Reject::QueueFull,
+    Reject::QueueExpired,
+    Reject::PeerRemoved,
+    Reject::NoState,
+    Reject::UdpSend,
+    Reject::TapWrite,
 ];
 
 fn inputs(target: &str) -> u64 {
@@ -55,6 +69,15 @@ fn every_target_keeps_its_promises_for_any_input() {
         }
     }
     println!("{all} inputs");
+    let reached = reached();
+    let missed: Vec<_> = Reject::ALL
+        .iter()
+        .filter(|reason| !reached.contains_key(reason.name()) && !OUT_OF_REACH.contains(reason))
+        .collect();
+    assert!(
+        missed.is_empty(),
+        "reasons that no input reaches: {missed:?}"
+    );
 }
 
 #[test]

@@ -248,6 +248,7 @@ fn datagram(source: &mut Source<'_>) -> Vec<u8> {
         0x0800
     };
     let words = u8::try_from(options.len() / 4).unwrap_or(u8::MAX);
+    let words = source.pick(&[words, words, words, words, words, words, words, 63, 0]);
     let mut geneve = vec![
         source.pick(&[0, 0, 0, 0, 0, 0x40]) | words & 0x3f,
         source.pick(&[0, 0, 0, 0x40, 0x80]),

@@ -1,6 +1,6 @@
 //! A data plane in mid-session with two real peers, and what they may say.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -27,6 +27,8 @@ pub(super) struct World {
     pub(super) device: Device,
     pub(super) native: Speaker,
     pub(super) foreign: Speaker,
+    /// The handshake that the device started with 1/1, and that was never answered.
+    pub(super) asked: Vec<u8>,
     pub(super) now: Instant,
     born: Instant,
     uses: u32,
@@ -37,6 +39,8 @@ pub(super) struct Speaker {
     pub(super) id: NodeId,
     pub(super) engine: BoringtunEngine,
     pub(super) at: SocketAddr,
+    /// The initiation of its session.
+    pub(super) greeting: Vec<u8>,
 }
 
 /// Sources and destinations of packets that come in: honest ones first.
@@ -113,7 +117,7 @@ pub(super) const OUTBOUND: Ends<'_> = Ends {
 pub(super) const PUBLISHED: [u32; 3] = [1000, 1001, Identity::MAX];
 pub(super) const FOREIGN_IDENTITY: u32 = 3000;
 
-fn private_key(number: u8) -> PrivateKey {
+pub(super) fn private_key(number: u8) -> PrivateKey {
     PrivateKey::from_random([number; 32])
 }
 
@@ -258,28 +262,32 @@ fn mirrored() -> State {
     state
 }
 
-fn device(key: u8, state: State, now: Instant) -> Device {
+/// A device with a state, and the first message that it sent.
+fn device(key: u8, state: State, now: Instant) -> (Device, Vec<u8>) {
     let device = Device::new(private_key(key), [key; 32], now);
     let checked = state.check().expect("the world keeps every rule");
-    device.apply(checked, now, &mut Datagrams::default());
-    device
+    let mut out = Datagrams::default();
+    device.apply(checked, now, &mut out);
+    let asked = out.iter().next().map(|(message, _)| message.to_vec());
+    (device, asked.unwrap_or_default())
 }
 
 /// Node 1/1's own data plane, without a session: it judges what was sent to it.
 pub(super) fn receiver() -> Device {
-    device(1, mirrored(), Instant::now())
+    device(1, mirrored(), Instant::now()).0
 }
 
 impl World {
     pub(super) fn new() -> Self {
         let now = Instant::now();
-        let device = device(2, state(), now);
+        let (device, asked) = device(2, state(), now);
         let native = Speaker::meet(&device, "1/1", 1, now);
         let foreign = Speaker::meet(&device, "3/1", 3, now);
         Self {
             device,
             native,
             foreign,
+            asked,
             now,
             born: now,
             uses: 0,
@@ -288,7 +296,6 @@ impl World {
 
     /// Runs a target in a world that was used before, for those that leave nothing behind in it but counts.
     pub(super) fn with_used(run: impl FnOnce(&mut Self)) {
-        thread_local!(static USED: Cell<Option<World>> = const { Cell::new(None) });
         let used = USED.take();
         let mut world = used
             .filter(|world| world.uses < USES && world.born.elapsed() < AGE)
@@ -296,6 +303,26 @@ impl World {
         world.uses += 1;
         run(&mut world);
         USED.set(Some(world));
+    }
+}
+
+thread_local!(static USED: Cell<Option<World>> = const { Cell::new(None) });
+thread_local!(static REACHED: RefCell<BTreeMap<String, u64>> = const { RefCell::new(BTreeMap::new()) });
+
+/// Why packets were dropped by the data planes that the targets on this thread made, and how often.
+pub(super) fn reached() -> BTreeMap<String, u64> {
+    drop(USED.take());
+    REACHED.take()
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // At the end of its thread there is nobody left to tell.
+        let _ = REACHED.try_with(|reached| {
+            for (reason, count) in self.device.drops().by_name() {
+                *reached.borrow_mut().entry(reason).or_default() += count;
+            }
+        });
     }
 }
 
@@ -315,11 +342,13 @@ impl Speaker {
                 now,
             ),
             at: address(key),
+            greeting: Vec::new(),
         };
         let mut inbound = Inbound::default();
         let mut message = Vec::new();
         assert!(speaker.engine.initiate(false, now, &mut message));
         speaker.tell(device, &mut inbound, &message, now);
+        speaker.greeting.clone_from(&message);
         let (reply, _) = inbound.datagrams.iter().next().expect("an answer");
         let answered = speaker.engine.handle_handshake(reply, now, &mut message);
         answered.expect("the answer verifies");
