@@ -1,7 +1,7 @@
 //! Inputs that nobody wrote: the corpus, and changes of it drawn from a seed.
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+use chacha20::ChaCha8Rng;
+use chacha20::rand_core::{Rng as _, SeedableRng as _};
 
 use super::corpus::{Corpus, MAX_INPUT};
 
