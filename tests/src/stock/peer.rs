@@ -205,9 +205,7 @@ impl StockPeer {
     }
 
     /// Itself as a node's node.yaml has it; with `endpoint` the node can speak first.
-    ///
-    /// # Errors
-    /// When its public key is none.
+    #[must_use]
     pub fn declaration(&self, endpoint: bool) -> PeerConfig {
         PeerConfig {
             name: self.name.clone(),
