@@ -208,7 +208,7 @@ impl Watch {
 mod tests {
     use super::*;
 
-    /// Breaks at three bytes in a row that no corpus holds: mutation must put them there.
+    /// Breaks at three bytes that the corpus below does not start with: mutation must put them there.
     fn planted(input: &[u8]) {
         assert!(!input.starts_with(b"HaW"), "planted");
     }
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_planted_panic_is_found_reported_and_replayed_from_its_file() {
-        let corpus = Corpus::of(vec![b"Ha7 is one bit away".to_vec()]);
+        let corpus = Corpus::of(vec![b"Ha7 is one byte away".to_vec()]);
         let drive = || drive("planted", &planted, &corpus, &plan(3, 100_000), &mut |_| ());
         let crash = drive().expect_err("the planted panic was not found");
         assert!(crash.input.starts_with(b"HaW") && crash.run > 0);
