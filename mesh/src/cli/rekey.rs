@@ -9,9 +9,12 @@ use std::path::Path;
 /// Asks for new handshakes with one peer, or with all.
 pub(super) fn run(socket: &Path, peer: Option<NodeId>) -> Outcome {
     let mut client = ControlClient::connect(socket, Role::Operator)?;
-    match client.request(&Request::Rekey { peer })? {
-        Response::Rekeying { lanes } => print(&format!("{lanes} handshakes started\n")),
-        Response::Refused { detail, .. } => Err(detail.into()),
-        _ => Err("hawser-tunnel answered something else than about handshakes".into()),
+    let response = client.request(&Request::Rekey { peer })?;
+    if let Response::Refused { detail, .. } = response {
+        return Err(detail.into());
     }
+    let Response::Rekeying { lanes } = response else {
+        return Err("hawser-tunnel answered something else than about handshakes".into());
+    };
+    print(&format!("{lanes} handshakes started\n"))
 }

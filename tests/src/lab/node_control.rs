@@ -23,10 +23,11 @@ impl Node {
     /// # Errors
     /// When nobody answers.
     pub fn counters(&self) -> Result<Counters> {
-        match self.control()?.request(&Request::Counters)? {
-            Response::Counters(counters) => Ok(counters),
-            other => bail!("node {}: asked for counters, got {other:?}", self.name),
-        }
+        let response = self.control()?.request(&Request::Counters)?;
+        let Response::Counters(counters) = response else {
+            bail!("node {}: asked for counters, got {response:?}", self.name);
+        };
+        Ok(counters)
     }
 
     /// How much was dropped for a reason.
@@ -43,10 +44,11 @@ impl Node {
     /// # Errors
     /// When nobody answers.
     pub fn rekey(&self) -> Result<usize> {
-        match self.control()?.request(&Request::Rekey { peer: None })? {
-            Response::Rekeying { lanes } => Ok(lanes),
-            other => bail!("node {}: asked for new keys, got {other:?}", self.name),
-        }
+        let response = self.control()?.request(&Request::Rekey { peer: None })?;
+        let Response::Rekeying { lanes } = response else {
+            bail!("node {}: asked for new keys, got {response:?}", self.name);
+        };
+        Ok(lanes)
     }
 
     /// Handshakes that led to a session since the data plane started, with all peers together.
@@ -54,12 +56,11 @@ impl Node {
     /// # Errors
     /// When nobody answers.
     pub fn handshakes(&self) -> Result<u64> {
-        match self.control()?.request(&Request::Status)? {
-            Response::Status(status) => {
-                let lanes = status.peers.iter().flat_map(|peer| &peer.lanes);
-                Ok(lanes.map(|lane| lane.handshakes).sum())
-            }
-            other => bail!("node {}: asked for its status, got {other:?}", self.name),
-        }
+        let response = self.control()?.request(&Request::Status)?;
+        let Response::Status(status) = response else {
+            bail!("node {}: asked for its status, got {response:?}", self.name);
+        };
+        let lanes = status.peers.iter().flat_map(|peer| &peer.lanes);
+        Ok(lanes.map(|lane| lane.handshakes).sum())
     }
 }
