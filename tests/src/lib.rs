@@ -14,7 +14,10 @@ pub mod fuzz;
 pub mod io;
 pub mod lab;
 pub mod leak;
+mod say;
 pub mod sniffer;
 pub mod stock;
 pub mod traffic;
 pub mod wire;
+
+pub use say::say;

@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use hawser_tests::depth::rounds;
 use hawser_tests::lab::{Lab, Topology, wait_until};
+use hawser_tests::say;
 use hawser_tests::traffic::{Flood, FloodKind, FloodSpec, LoadSpec, SequenceLoad};
 use hawser_tunnel::reject::Reject;
 use std::fs;
@@ -97,14 +98,14 @@ fn flood(kind: FloodKind, refused: Reject) -> Result<()> {
     let report = load.stop()?;
     let dropped = lab.node("east-1").dropped(refused)? - before;
     let grown = memory(&lab, "east-1")?.saturating_sub(bytes);
-    println!(
+    say(format_args!(
         "{sent} of {kind:?} at {rate:.0}/s: {dropped} {refused}; newcomer in after {} ms; load {} of {} lost, p99 {} us; {grown} KiB more",
         took.as_millis(),
         report.lost,
         report.sent,
         report.latency.p99.as_micros()
-    );
-    println!("{:?}", lab.node("east-1").counters()?.drops);
+    ));
+    say(format_args!("{:?}", lab.node("east-1").counters()?.drops));
     ensure!(
         rate >= f64::from(RATE) * 0.9,
         "the flood was only {rate:.0} a second"

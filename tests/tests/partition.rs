@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 use hawser_tests::depth::{is_soak, rounds};
 use hawser_tests::lab::{Family, Lab, Pair, Topology, wait_until};
+use hawser_tests::say;
 use hawser_tests::traffic::{LoadReport, LoadSpec, SequenceLoad};
 use hawser_tests::wire::{Counts, Direction, Kind, Schedule};
 use std::time::{Duration, Instant};
@@ -67,13 +68,13 @@ fn cut(lab: &Lab, direction: Direction, lasts: Duration) -> Result<Duration> {
     })?;
     let back = healed.elapsed();
     let report = load.stop()?;
-    println!(
+    say(format_args!(
         "cut {direction:?} for {} s: flows again {} ms after it healed, {} of {} lost",
         lasts.as_secs(),
         back.as_millis(),
         report.lost,
         report.sent
-    );
+    ));
     ensure!(report.duplicated + report.corrupted == 0, "{report:?}");
     Ok(back)
 }
@@ -118,10 +119,10 @@ fn a_flapping_link_makes_no_storm_of_handshakes() -> Result<()> {
     })?;
     let report = load.stop()?;
     let handshakes = counts.kind(Direction::Both, Kind::Initiation).frames;
-    println!(
+    say(format_args!(
         "{lasts} s of flapping: {handshakes} initiations, {} of {} packets came through",
         report.received, report.sent
-    );
+    ));
     let peers = 3;
     ensure!(
         handshakes <= u64::from(2 * lasts) * peers,
@@ -141,7 +142,7 @@ fn bad(impairment: &str, check: impl FnOnce(&LoadReport, &Counts) -> Result<()>)
     let report = load.stop()?;
     let counts = wire.counts()?;
     let data = counts.kind(Direction::Both, Kind::Data);
-    println!(
+    say(format_args!(
         "{impairment}: of {} sent {} lost, {} reordered, p99 {} ms; the wire lost {}, flipped a bit of {}, doubled {}, delayed {} of {}",
         report.sent,
         report.lost,
@@ -152,7 +153,7 @@ fn bad(impairment: &str, check: impl FnOnce(&LoadReport, &Counts) -> Result<()>)
         data.duplicated,
         data.delayed,
         data.frames
-    );
+    ));
     ensure!(
         report.duplicated == 0 && report.corrupted == 0,
         "{impairment}: {report:?}"

@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 use hawser_tests::depth::rounds;
 use hawser_tests::lab::{Family, Lab, Pair, Topology, wait_until};
+use hawser_tests::say;
 use hawser_tests::traffic::{LoadSpec, SequenceLoad};
 use std::time::{Duration, Instant};
 
@@ -51,12 +52,12 @@ fn a_node_that_lost_power_is_back_within_two_seconds_of_its_start() -> Result<()
         lab.node("east-1").wait_ready(3, PATIENCE)?;
         outward.stop()?;
         let report = inward.stop()?;
-        println!(
+        say(format_args!(
             "reboot {round}: first packet from afar after {} ms, both ways after {} ms; longest gap afterwards {} ms",
             inward_back.as_millis(),
             all_back.as_millis(),
             report.longest_gap.as_millis()
-        );
+        ));
         ensure!(
             inward_back <= BACK,
             "round {round}: {} ms",

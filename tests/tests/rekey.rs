@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use hawser_tests::depth::{is_soak, rounds};
 use hawser_tests::lab::{Family, Lab, Pair, Topology, wait_until};
+use hawser_tests::say;
 use hawser_tests::traffic::{LoadReport, LoadSpec, SequenceLoad};
 use hawser_tests::wire::{Direction, Kind, Tally};
 use std::time::{Duration, Instant};
@@ -41,14 +42,14 @@ fn check(report: &LoadReport, wire: &Tally) -> Result<()> {
         share(report.lost, report.sent),
         share(wire.lost, wire.frames),
     );
-    println!(
+    say(format_args!(
         "sent {}, lost {} ({lost:.2} %); the wire lost {} of {} ({link:.2} %); longest gap {} ms",
         report.sent,
         report.lost,
         wire.lost,
         wire.frames,
         report.longest_gap.as_millis()
-    );
+    ));
     ensure!(
         report.lost <= wire.lost,
         "{} lost beyond the link: {report:?}",
@@ -101,7 +102,9 @@ fn forced_rekeys_on_a_lossy_link_lose_nothing_beyond_its_loss() -> Result<()> {
     }
     let report = load.stop()?;
     let made = east.handshakes()? - before;
-    println!("{count} rounds, {made} handshakes of east-1 with its peers");
+    say(format_args!(
+        "{count} rounds, {made} handshakes of east-1 with its peers"
+    ));
     ensure!(
         made >= u64::from(count),
         "only {made} new sessions in {count} rounds"

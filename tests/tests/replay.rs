@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use hawser_tests::depth::rounds;
 use hawser_tests::io::PacketSocket;
 use hawser_tests::lab::{Family, Lab, Pair, Topology, wait_until};
+use hawser_tests::say;
 use hawser_tests::traffic::{LoadSpec, SequenceLoad};
 use hawser_tests::wire::Kind;
 use hawser_tunnel::reject::Reject;
@@ -94,10 +95,10 @@ fn a_million_replayed_datagrams_deliver_nothing() -> Result<()> {
     let times = u64::from(rounds(100, 1_000));
     let sent = replay(&lab, &data, times, &[Reject::WgReplay])?;
     let after = lab.node("east-1").counters()?;
-    println!(
+    say(format_args!(
         "{sent} data messages replayed, {} delivered",
         after.rx_packets - before.rx_packets
-    );
+    ));
     ensure!(
         after.rx_packets == before.rx_packets,
         "replays were delivered: {after:?}"
@@ -136,10 +137,10 @@ fn replayed_handshakes_change_nothing() -> Result<()> {
     let before = status()?;
     let reasons = [Reject::WgTimestamp, Reject::WgSourceLimit];
     let sent = replay(&lab, &initiations, u64::from(rounds(100, 1_000)), &reasons)?;
-    println!(
+    say(format_args!(
         "{sent} initiations replayed: {:?}",
         lab.node("east-1").counters()?.drops
-    );
+    ));
     ensure!(status()? == before, "{before:?} became {:?}", status()?);
     // And everybody is still served.
     let load = SequenceLoad::start(&lab, LoadSpec::all_pairs(&lab, 2_000))?;

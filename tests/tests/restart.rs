@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use hawser_tests::depth::rounds;
 use hawser_tests::lab::{Family, Lab, Pair, Topology, wait_until};
+use hawser_tests::say;
 use hawser_tests::traffic::{Connections, LoadReport, LoadSpec, SequenceLoad};
 use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
@@ -80,7 +81,7 @@ fn upgrade(lab: &mut Lab, node: &str) -> Result<()> {
 }
 
 /// One line a round, for whoever reads the figures.
-fn say(what: &str, round: u32, report: &LoadReport) {
+fn figures(what: &str, round: u32, report: &LoadReport) {
     let LoadReport {
         sent,
         lost,
@@ -90,11 +91,11 @@ fn say(what: &str, round: u32, report: &LoadReport) {
         latency,
         ..
     } = report;
-    println!(
+    say(format_args!(
         "{what} {round}: longest gap {} ms, of {sent} sent {lost} lost, {duplicated} twice, {reordered} reordered, p99 {} us",
         longest_gap.as_millis(),
         latency.p99.as_micros()
-    );
+    ));
 }
 
 fn lab_that_is_upgraded_in_place() -> Result<Lab> {
@@ -117,7 +118,7 @@ fn fifty_restarts_under_load_reset_nothing_and_are_short() -> Result<()> {
     let nodes = ["east-1", "west-1"].into_iter().cycle();
     for (round, node) in (1..=rounds(6, 25)).zip(nodes) {
         let report = under_load(&mut lab, both_ways(), |lab| crash(lab, node))?;
-        say("crash", round, &report);
+        figures("crash", round, &report);
         ensure!(
             report.longest_gap <= LONGEST_GAP,
             "crash {round} of {node}: {report:?}"
@@ -125,7 +126,7 @@ fn fifty_restarts_under_load_reset_nothing_and_are_short() -> Result<()> {
         worst = worst.max(report.longest_gap);
 
         let report = under_load(&mut lab, both_ways(), |lab| upgrade(lab, node))?;
-        say("upgrade", round, &report);
+        figures("upgrade", round, &report);
         ensure!(
             report.longest_gap <= LONGEST_GAP,
             "upgrade {round} of {node}: {report:?}"
@@ -136,7 +137,10 @@ fn fifty_restarts_under_load_reset_nothing_and_are_short() -> Result<()> {
         worst = worst.max(report.longest_gap);
     }
     let report = connections.close()?;
-    println!("worst gap {} ms; {report:?}", worst.as_millis());
+    say(format_args!(
+        "worst gap {} ms; {report:?}",
+        worst.as_millis()
+    ));
     report.check()
 }
 
@@ -148,13 +152,13 @@ fn a_restart_without_an_agent_is_as_short() -> Result<()> {
     lab.node_mut("east-1").kill_agent()?;
     for round in 1..=rounds(3, 10) {
         let report = under_load(&mut lab, both_ways(), |lab| crash(lab, "east-1"))?;
-        say("crash without agent", round, &report);
+        figures("crash without agent", round, &report);
         ensure!(
             report.longest_gap <= LONGEST_GAP,
             "round {round}: {report:?}"
         );
         let report = under_load(&mut lab, both_ways(), |lab| upgrade(lab, "east-1"))?;
-        say("upgrade without agent", round, &report);
+        figures("upgrade without agent", round, &report);
         report.check()?;
     }
     connections.close()?.check()
@@ -166,13 +170,13 @@ fn a_restart_while_only_the_far_side_sends_is_as_short() -> Result<()> {
     let far = || vec![pair("west-1-a", "east-1-a")];
     for round in 1..=rounds(3, 10) {
         let report = under_load(&mut lab, far(), |lab| crash(lab, "east-1"))?;
-        say("crash of a listener", round, &report);
+        figures("crash of a listener", round, &report);
         ensure!(
             report.longest_gap <= LONGEST_GAP,
             "round {round}: {report:?}"
         );
         let report = under_load(&mut lab, far(), |lab| upgrade(lab, "east-1"))?;
-        say("upgrade of a listener", round, &report);
+        figures("upgrade of a listener", round, &report);
         report.check()?;
     }
     Ok(())
@@ -191,7 +195,7 @@ fn keeper_and_data_plane_killed_together_are_back_within_a_second() -> Result<()
             node.kill_keeper()?;
             node.start_keeper()
         })?;
-        say("keeper and data plane", round, &report);
+        figures("keeper and data plane", round, &report);
         ensure!(
             report.longest_gap <= LONGEST_KEEPER_GAP,
             "round {round}: {report:?}"
@@ -228,7 +232,7 @@ fn a_broken_upgrade_leaves_the_old_data_plane_at_work() -> Result<()> {
                 },
             )
         })?;
-        say(what, 1, &report);
+        figures(what, 1, &report);
         report.check().context(what)?;
         ensure!(
             lab.node("east-1").data_plane_pid() == old,
@@ -241,6 +245,9 @@ fn a_broken_upgrade_leaves_the_old_data_plane_at_work() -> Result<()> {
     let report = under_load(&mut lab, both_ways(), |lab| {
         lab.node("east-1").renew_data_plane()
     })?;
-    println!("handed over after {} ms", start.elapsed().as_millis());
+    say(format_args!(
+        "handed over after {} ms",
+        start.elapsed().as_millis()
+    ));
     report.check()
 }

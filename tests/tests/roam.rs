@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 use hawser_tests::depth::rounds;
 use hawser_tests::lab::{Family, Lab, Pair, Topology, wait_until};
+use hawser_tests::say;
 use hawser_tests::traffic::{Connections, LoadReport, LoadSpec, SequenceLoad};
 use hawser_tests::wire::Direction;
 use std::net::{IpAddr, Ipv4Addr};
@@ -90,14 +91,14 @@ fn roaming_under_load_loses_what_was_in_flight_and_no_more() -> Result<()> {
     let connections = Connections::open(&lab, &pairs, 50, Duration::from_millis(500))?;
     let report = roam_under_load(&lab, pairs, count)?;
     let [out, back] = [&report.pairs[0], &report.pairs[1]];
-    println!(
+    say(format_args!(
         "{count} roams: of the roaming side {} of {} lost, of the other {} of {}; longest gap {} ms",
         out.lost,
         out.sent,
         back.lost,
         back.sent,
         report.longest_gap.as_millis()
-    );
+    ));
     ensure!(
         back.lost <= u64::from(count) * in_flight(),
         "{} lost in {count} roams: {report:?}",
@@ -115,12 +116,12 @@ fn a_peer_that_only_sends_follows_as_well() -> Result<()> {
     let lab = lab()?;
     let count = rounds(10, 50);
     let report = roam_under_load(&lab, vec![pair("west-1-a", "east-1-a")], count)?;
-    println!(
+    say(format_args!(
         "{count} roams of a listener: {} of {} lost, longest gap {} ms",
         report.lost,
         report.sent,
         report.longest_gap.as_millis()
-    );
+    ));
     ensure!(
         report.lost <= u64::from(count) * in_flight(),
         "{} lost in {count} roams: {report:?}",

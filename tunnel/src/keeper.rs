@@ -11,6 +11,7 @@ use crate::io::udp::{self, UdpError};
 use crate::io::{clock, key_file};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signalfd::SignalFd;
+use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -133,9 +134,11 @@ pub fn run(options: Options) -> Result<(), KeeperError> {
     guarded.check_nft()?;
     // What another instance may have comes first: one that cannot run writes no guard.
     let (udp4, udp6) = udp::bind(options.port)?;
-    let control = listen(&options.socket)?;
+    let control = reserve(&options.socket)?;
     let _listening = SocketFile(options.socket.clone());
     guarded.restore(&options.state_dir)?;
+    // Whoever is let in here may rely on the guard.
+    let control = listen(control, &options.socket)?;
     // Last, for it outlives this process: whoever fails before leaves nothing behind.
     let tap = Tap::open(&options.device)?;
     let watching = Arc::clone(&guarded);
@@ -174,15 +177,18 @@ fn lock(state_dir: &Path) -> Result<Flock<File>, KeeperError> {
         .map_err(|_| KeeperError::SecondInstance(state_dir.to_owned()))
 }
 
-/// Listens at `path`; a socket that nobody answers on is an old one.
-fn listen(path: &Path) -> Result<UnixListener, KeeperError> {
-    let failed = |action| {
-        move |source| KeeperError::Control {
-            path: path.to_owned(),
-            action,
-            source,
-        }
-    };
+fn control(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> KeeperError {
+    let path = path.to_owned();
+    move |source| KeeperError::Control {
+        path,
+        action,
+        source,
+    }
+}
+
+/// Takes `path` without letting anybody in yet; a socket that nobody answers on is an old one.
+fn reserve(path: &Path) -> Result<OwnedFd, KeeperError> {
+    let failed = |action| control(path, action);
     if UnixStream::connect(path).is_ok() {
         let source = io::Error::from(io::ErrorKind::AddrInUse);
         return Err(KeeperError::Control {
@@ -200,10 +206,22 @@ fn listen(path: &Path) -> Result<UnixListener, KeeperError> {
         }
         _ => {}
     }
-    let listener = UnixListener::bind(path).map_err(failed("listen"))?;
+    let bound = || -> io::Result<OwnedFd> {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let fd = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+        socket::bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+        Ok(fd)
+    };
+    let fd = bound().map_err(failed("listen"))?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))
         .map_err(failed("restrict it to root"))?;
-    Ok(listener)
+    Ok(fd)
+}
+
+/// Lets clients in.
+fn listen(fd: OwnedFd, path: &Path) -> Result<UnixListener, KeeperError> {
+    socket::listen(&fd, Backlog::MAXCONN).map_err(|error| control(path, "listen")(error.into()))?;
+    Ok(fd.into())
 }
 
 impl Held {

@@ -1,7 +1,10 @@
 //! Processes of ours that die, are stopped, or start in an odd order.
 
+use std::os::unix::net::UnixStream;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
 
 use super::order::{boot, pods_up, wipe};
 use super::site::{PATIENCE, Site};
@@ -78,7 +81,7 @@ pub(super) const WAYS: &[Way] = &[
             wipe(site)?;
             boot(site)?;
             if site.is_armed() {
-                site.node_mut().start_keeper()?;
+                keeper_lets_in(site)?;
             }
             pods_up(site)
         },
@@ -107,4 +110,20 @@ pub(super) const WAYS: &[Way] = &[
 
 fn flush(site: &Site) -> String {
     site.each_family(|flag, _| format!("ip {flag} route flush proto 72"))
+}
+
+/// Starts the keeper and waits until it lets clients in, and not a moment longer: then the guard must stand.
+fn keeper_lets_in(site: &mut Site) -> Result<()> {
+    site.node_mut().launch_keeper()?;
+    let (socket, end) = (site.node().tunnel_socket(), Instant::now() + PATIENCE);
+    while UnixStream::connect(&socket).is_err() {
+        ensure!(Instant::now() < end, "the keeper lets nobody in");
+        thread::yield_now();
+    }
+    let tables = site.netns().output("nft", &["list", "tables"])?;
+    ensure!(
+        tables.matches("hawser_guard").count() == 2,
+        "the keeper let a client in before the guard stood: {tables}"
+    );
+    Ok(())
 }
