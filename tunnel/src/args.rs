@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 use hawser_tunnel::clock::SIMULATED_CLOCK;
 use hawser_tunnel::data_plane::{self, Inherited};
-use hawser_tunnel::io::{key_file, nft::Nft, process, tap::Tap};
+use hawser_tunnel::io::{key_file, nft::Nft, process, tap::Tap, udp::Sockets};
 use hawser_tunnel::keeper::{self, KeeperError};
 use std::error::Error;
 use std::fmt::Write as _;
@@ -61,6 +61,10 @@ enum Command {
         udp4: RawFd,
         #[arg(long)]
         udp6: Option<RawFd>,
+        #[arg(long)]
+        handshakes4: RawFd,
+        #[arg(long)]
+        handshakes6: Option<RawFd>,
         #[arg(long)]
         control: RawFd,
         #[arg(long)]
@@ -147,6 +151,8 @@ impl Args {
                 tap,
                 udp4,
                 udp6,
+                handshakes4,
+                handshakes6,
                 control,
                 keeper,
                 heir,
@@ -157,8 +163,14 @@ impl Args {
             } => {
                 let inherited = Inherited {
                     tap: process::take_inherited(tap)?,
-                    udp4: process::take_inherited(udp4)?,
-                    udp6: udp6.map(process::take_inherited).transpose()?,
+                    udp: Sockets {
+                        v4: process::take_inherited(udp4)?,
+                        v6: udp6.map(process::take_inherited).transpose()?,
+                    },
+                    handshakes: Sockets {
+                        v4: process::take_inherited(handshakes4)?,
+                        v6: handshakes6.map(process::take_inherited).transpose()?,
+                    },
                     control: process::take_inherited(control)?,
                     keeper: process::take_inherited(keeper)?,
                     heir: process::take_inherited(heir)?,

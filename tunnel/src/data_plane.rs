@@ -3,7 +3,8 @@
 //! | thread | waits for | does |
 //! |---|---|---|
 //! | `tap` | frames of the TAP | seals, sends |
-//! | `udp` | datagrams of the UDP sockets | opens, checks, writes to the TAP |
+//! | `udp` | data messages of the UDP sockets | opens, checks, writes to the TAP |
+//! | `handshake` | all other datagrams | shakes hands; a flood of them is its affair alone |
 //! | `timer` | time | WireGuard's timers |
 //! | `roam` | changes of this node's addresses | tells every peer with a session |
 //! | `heir` | the keeper | hands over to a successor |
@@ -17,7 +18,7 @@ use crate::io::address_watch::AddressWatch;
 use crate::io::control_server;
 use crate::io::state_file::StateFile;
 use crate::io::tap::{MAX_FRAME, Offloads, Tap};
-use crate::io::udp::{Received, UdpSockets};
+use crate::io::udp::{Received, Sockets, UdpSockets};
 use crate::io::{clock, key_file, process};
 use crate::keeper::KeeperClient;
 use crate::outbound::Outbound;
@@ -60,10 +61,10 @@ const SETTLE_MS: u16 = 100;
 pub struct Inherited {
     /// The TAP.
     pub tap: OwnedFd,
-    /// The UDP socket for IPv4.
-    pub udp4: OwnedFd,
-    /// The UDP socket for IPv6, where the kernel has it.
-    pub udp6: Option<OwnedFd>,
+    /// The UDP sockets of data messages.
+    pub udp: Sockets,
+    /// The UDP sockets of all else.
+    pub handshakes: Sockets,
     /// The listening control socket.
     pub control: OwnedFd,
     /// The way to ask the keeper.
@@ -89,12 +90,14 @@ struct DataPlane {
     device: Device,
     tap: Tap,
     udp: UdpSockets,
+    handshakes: UdpSockets,
     offloads: Offloads,
     options: Options,
     started: Instant,
     control: Mutex<control::Control>,
     tap_gate: Gate,
     udp_gate: Gate,
+    handshakes_gate: Gate,
     /// Who gets the datagrams that are not for this data plane, while there is such a one.
     heir: ArcSwapOption<Heir>,
     /// While a predecessor still reads the sockets.
@@ -108,12 +111,14 @@ pub fn run(inherited: Inherited, options: Options) -> Result<(), Box<dyn std::er
     process::drop_privileges()?;
     let tap = Tap::inherit(inherited.tap);
     let offloads = tap.set_offloads();
-    let udp = UdpSockets::inherit(Some(inherited.udp4), inherited.udp6)?;
+    let udp = UdpSockets::inherit(inherited.udp)?;
+    let handshakes = UdpSockets::inherit(inherited.handshakes)?;
     let now = clock::now();
     let plane = Arc::new(DataPlane {
         device: Device::new(key, clock::random()?, now),
         tap,
         udp,
+        handshakes,
         offloads,
         control: Mutex::new(control::Control::new(
             StateFile::new(&options.state_dir),
@@ -121,13 +126,15 @@ pub fn run(inherited: Inherited, options: Options) -> Result<(), Box<dyn std::er
         )),
         options,
         started: now,
-        tap_gate: Gate::new()?,
-        udp_gate: Gate::new()?,
+        tap_gate: Gate::new(false)?,
+        udp_gate: Gate::new(false)?,
+        // A predecessor reads these sockets as well, and passes on what is not its own.
+        handshakes_gate: Gate::new(inherited.predecessor.is_some())?,
         heir: ArcSwapOption::empty(),
         taking_over: AtomicBool::new(false),
     });
     let predecessor = inherited.predecessor.map(UnixStream::from);
-    let predecessor = predecessor.and_then(|stream| plane.greet(stream));
+    let predecessor = predecessor.map(|stream| plane.greet(stream)).transpose()?;
     plane.restore();
     let (gso, gro) = plane.udp.offloads();
     info!(
@@ -139,6 +146,7 @@ pub fn run(inherited: Inherited, options: Options) -> Result<(), Box<dyn std::er
         Some(predecessor) => plane.take_over(predecessor)?,
         None => spawn("udp", &plane, DataPlane::carry_in)?,
     }
+    spawn("handshake", &plane, DataPlane::answer_handshakes)?;
     spawn("tap", &plane, DataPlane::carry_out)?;
     spawn("roam", &plane, DataPlane::announce_addresses)?;
     let keeper = UnixStream::from(inherited.heir);
@@ -204,16 +212,26 @@ impl DataPlane {
 
     /// From the underlay to the TAP.
     fn carry_in(&self) -> io::Result<()> {
+        self.receive(&self.udp, &self.udp_gate)
+    }
+
+    /// Handshakes, their answers, and garbage.
+    fn answer_handshakes(&self) -> io::Result<()> {
+        self.receive(&self.handshakes, &self.handshakes_gate)
+    }
+
+    /// Whatever comes to `sockets`: the kernel parts it by its first byte, not always rightly where
+    /// it has joined datagrams of one size.
+    fn receive(&self, sockets: &UdpSockets, gate: &Gate) -> io::Result<()> {
         let mut received = Received::default();
         let mut inbound = Inbound::default();
         let mut swept = clock::now();
         let mut failures = 0;
         loop {
-            self.udp_gate.pass();
-            self.udp
-                .wait(self.udp_gate.as_fd(), Duration::from_secs(1))?;
+            gate.pass();
+            sockets.wait(gate.as_fd(), Duration::from_secs(1))?;
             let now = clock::now();
-            match self.udp.receive(&mut received) {
+            match sockets.receive(&mut received) {
                 Ok(_) => failures = 0,
                 // Out of memory, say: what came before it is still handled, and it may pass.
                 Err(error) if failures < FAILURES => {

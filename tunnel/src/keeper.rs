@@ -7,7 +7,7 @@
 use crate::io::nft::NftError;
 use crate::io::process;
 use crate::io::tap::{Tap, TapError};
-use crate::io::udp::{self, UdpError};
+use crate::io::udp::{self, Sockets, UdpError};
 use crate::io::{clock, key_file};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signalfd::SignalFd;
@@ -110,8 +110,8 @@ fn system(action: &'static str) -> impl FnOnce(io::Error) -> KeeperError {
 #[derive(Debug)]
 struct Held {
     tap: Tap,
-    udp4: OwnedFd,
-    udp6: Option<OwnedFd>,
+    udp: Sockets,
+    handshakes: Sockets,
     control: UnixListener,
     options: Options,
     guarded: Arc<Guarded>,
@@ -133,7 +133,7 @@ pub fn run(options: Options) -> Result<(), KeeperError> {
     // Fails by name where there is no `nft`: without it there would be no guard.
     guarded.check_nft()?;
     // What another instance may have comes first: one that cannot run writes no guard.
-    let (udp4, udp6) = udp::bind(options.port)?;
+    let (udp, handshakes) = udp::bind(options.port)?;
     let control = reserve(&options.socket)?;
     let _listening = SocketFile(options.socket.clone());
     guarded.restore(&options.state_dir)?;
@@ -150,8 +150,8 @@ pub fn run(options: Options) -> Result<(), KeeperError> {
     let program = std::env::current_exe().map_err(system("find its own program"))?;
     Held {
         tap,
-        udp4,
-        udp6,
+        udp,
+        handshakes,
         control,
         options,
         guarded,
@@ -243,9 +243,11 @@ impl Held {
             fds.push(fd);
         };
         hand("--tap", self.tap.raw_fd());
-        hand("--udp4", self.udp4.as_raw_fd());
-        if let Some(udp6) = &self.udp6 {
+        hand("--udp4", self.udp.v4.as_raw_fd());
+        hand("--handshakes4", self.handshakes.v4.as_raw_fd());
+        if let (Some(udp6), Some(handshakes6)) = (&self.udp.v6, &self.handshakes.v6) {
             hand("--udp6", udp6.as_raw_fd());
+            hand("--handshakes6", handshakes6.as_raw_fd());
         }
         hand("--control", self.control.as_raw_fd());
         hand("--keeper", theirs.as_raw_fd());

@@ -16,11 +16,11 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    /// Open.
-    pub(super) fn new() -> io::Result<Self> {
+    /// Open, or closed before its thread starts.
+    pub(super) fn new(closed: bool) -> io::Result<Self> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         Ok(Self {
-            closed: AtomicBool::new(false),
+            closed: AtomicBool::new(closed),
             parked: Mutex::new(false),
             changed: Condvar::new(),
             wake: EventFd::from_flags(flags)?,
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn a_closed_gate_holds_its_thread_and_an_open_one_lets_it_go_on() {
-        let gate = Arc::new(Gate::new().unwrap());
+        let gate = Arc::new(Gate::new(false).unwrap());
         let passed = Arc::new(AtomicU64::new(0));
         let stop = Arc::new(AtomicBool::new(false));
         let (its_gate, its_passed, its_stop) =

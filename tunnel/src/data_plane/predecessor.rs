@@ -71,7 +71,8 @@ impl DataPlane {
     fn hand_over(&self, stream: UnixStream) -> io::Result<()> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        match message::read(&stream)? {
+        // One that says nothing has nothing yet: it is left behind, and ends when it looks.
+        match message::read(&stream).map_err(|_| io::Error::other("it said nothing"))? {
             Some(Successor::Hello { version: VERSION }) => {}
             Some(Successor::Hello { version }) => {
                 warn!(
@@ -104,6 +105,7 @@ impl DataPlane {
         heir.say(&Predecessor::Tap)?;
         self.linger(&stream)?;
         self.udp_gate.close()?;
+        self.handshakes_gate.close()?;
         heir.say(&Predecessor::Udp(self.device.counters()))
     }
 
@@ -138,6 +140,7 @@ impl DataPlane {
         self.heir.store(None);
         self.tap_gate.open();
         self.udp_gate.open();
+        self.handshakes_gate.open();
         self.freeze(false);
         let mut out = Outbound::default();
         self.device.rekey(None, clock::now(), &mut out.datagrams);

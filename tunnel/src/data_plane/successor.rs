@@ -24,21 +24,15 @@ const LOOK: Duration = Duration::from_millis(5);
 const BUFFER: usize = 256 << 10;
 
 impl DataPlane {
-    /// Learns what the predecessor has; `None` where it is gone, and everything is ours at once.
-    pub(super) fn greet(&self, stream: UnixStream) -> Option<BufReader<UnixStream>> {
+    /// Learns what the predecessor has. Until then nothing is ours: where it does not answer, this
+    /// process ends, and the keeper sees to it that one is left.
+    pub(super) fn greet(&self, stream: UnixStream) -> io::Result<BufReader<UnixStream>> {
         let mut reader = BufReader::with_capacity(BUFFER, stream);
-        match greeting(&mut reader) {
-            Ok(inheritance) => {
-                info!(in_use = inheritance.in_use.len(), "takes over");
-                self.device.inherit(inheritance);
-                self.taking_over.store(true, Ordering::Relaxed);
-                Some(reader)
-            }
-            Err(error) => {
-                warn!(%error, "predecessor is gone: starts as after a crash");
-                None
-            }
-        }
+        let inheritance = greeting(&mut reader)?;
+        info!(in_use = inheritance.in_use.len(), "takes over");
+        self.device.inherit(inheritance);
+        self.taking_over.store(true, Ordering::Relaxed);
+        Ok(reader)
     }
 
     /// Returns when the TAP is ours; a thread that becomes `udp` takes what the predecessor passes
@@ -54,6 +48,7 @@ impl DataPlane {
                 warn!(%error, "predecessor went away: the rest is taken over at once");
             }
             plane.taking_over.store(false, Ordering::Relaxed);
+            plane.handshakes_gate.open();
             // Says that the TAP is ours, if that was not said.
             drop(given);
             plane.carry_in()
