@@ -6,6 +6,7 @@ use hawser_tests::lab::{Family, Lab, Pair, Topology, wait_until};
 use hawser_tests::say;
 use hawser_tests::traffic::{Connections, LoadReport, LoadSpec, SequenceLoad};
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -54,7 +55,7 @@ fn under_load(
     load.stop()
 }
 
-fn crash(lab: &mut Lab, node: &str) -> Result<()> {
+fn crash(lab: &Lab, node: &str) -> Result<()> {
     let old = lab.node(node).data_plane_pid().context("no data plane")?;
     lab.node(node).kill_data_plane()?;
     wait_until("another data plane", PATIENCE, || {
@@ -64,7 +65,7 @@ fn crash(lab: &mut Lab, node: &str) -> Result<()> {
 }
 
 /// An upgrade to a new program file.
-fn upgrade(lab: &mut Lab, node: &str) -> Result<()> {
+fn upgrade(lab: &Lab, node: &str) -> Result<()> {
     let program = lab.node(node).upgrade_tunnel()?;
     lab.node(node).renew_data_plane()?;
     let pid = lab.node(node).data_plane_pid().context("no data plane")?;
@@ -202,6 +203,44 @@ fn keeper_and_data_plane_killed_together_are_back_within_a_second() -> Result<()
         );
     }
     connections.close()?.check()
+}
+
+/// A session that is made during a handover must be the successor's, or it ends with its maker.
+#[test]
+fn an_upgrade_while_everybody_rekeys_loses_nothing() -> Result<()> {
+    let lab = lab_that_is_upgraded_in_place()?;
+    for round in 1..=rounds(3, 20) {
+        let spec = LoadSpec {
+            pairs: both_ways(),
+            rate: 2 * RATE,
+            size: 200,
+        };
+        let load = SequenceLoad::start(&lab, spec)?;
+        let flowing = u64::from(RATE) / 2;
+        wait_until("the load to flow", PATIENCE, || {
+            Ok(load.received() >= flowing)
+        })?;
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| -> Result<()> {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    // While one hands over it hangs up on whoever wants new keys.
+                    lab.node("east-1").rekey().ok();
+                    lab.node("west-1").rekey().ok();
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+            });
+            let upgraded = upgrade(&lab, "east-1");
+            done.store(true, Ordering::Relaxed);
+            upgraded
+        })?;
+        let sent = load.sent() + u64::from(2 * RATE);
+        wait_until("the load to go on", PATIENCE, || Ok(load.sent() >= sent))?;
+        let report = load.stop()?;
+        figures("upgrade among rekeys", round, &report);
+        report.check().with_context(|| format!("round {round}"))?;
+    }
+    Ok(())
 }
 
 /// Whatever becomes of the successor, the data plane that runs goes on.

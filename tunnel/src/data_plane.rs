@@ -56,6 +56,12 @@ const FAILURES: u32 = 100;
 /// How long changes of addresses and routes take to settle, in milliseconds.
 const SETTLE_MS: u16 = 100;
 
+/// Ticks between two signs of life to all peers while one data plane takes over from another.
+const ANNOUNCE: u32 = 3;
+
+/// Announcements a second of changed addresses; what comes on top is told when it is quiet.
+const ANNOUNCEMENTS: u32 = 16;
+
 /// What the keeper hands over.
 #[derive(Debug)]
 pub struct Inherited {
@@ -123,6 +129,7 @@ pub fn run(inherited: Inherited, options: Options) -> Result<(), Box<dyn std::er
         control: Mutex::new(control::Control::new(
             StateFile::new(&options.state_dir),
             KeeperClient::new(inherited.keeper),
+            inherited.predecessor.is_some(),
         )),
         options,
         started: now,
@@ -135,6 +142,9 @@ pub fn run(inherited: Inherited, options: Options) -> Result<(), Box<dyn std::er
     });
     let predecessor = inherited.predecessor.map(UnixStream::from);
     let predecessor = predecessor.map(|stream| plane.greet(stream)).transpose()?;
+    let takeover = predecessor
+        .map(|stream| plane.listen_to(stream))
+        .transpose()?;
     plane.restore();
     let (gso, gro) = plane.udp.offloads();
     info!(
@@ -142,8 +152,8 @@ pub fn run(inherited: Inherited, options: Options) -> Result<(), Box<dyn std::er
         tap_udp = offloads.udp, udp_gso = gso, udp_gro = gro, "data plane runs"
     );
     spawn("timer", &plane, DataPlane::tick)?;
-    match predecessor {
-        Some(predecessor) => plane.take_over(predecessor)?,
+    match takeover {
+        Some(takeover) => plane.take_over(&takeover)?,
         None => spawn("udp", &plane, DataPlane::carry_in)?,
     }
     spawn("handshake", &plane, DataPlane::answer_handshakes)?;
@@ -273,8 +283,17 @@ impl DataPlane {
     /// Peers follow this node to a new address when they hear from it, and it may have nothing to
     /// say: without this, whoever only sends goes on to the old one.
     fn announce_addresses(&self) -> io::Result<()> {
+        loop {
+            if let Err(error) = self.watch_addresses() {
+                warn!(%error, "watch over this node's addresses broke: opened again");
+            }
+            let _ = poll(&mut [], PollTimeout::from(1_000_u16));
+        }
+    }
+
+    fn watch_addresses(&self) -> io::Result<()> {
         let mut watch = AddressWatch::open(&self.options.device)?;
-        let mut settling = false;
+        let (mut settling, mut second, mut told) = (false, clock::now(), 0);
         loop {
             // They come in bunches, the old one goes after the new one came, and routes follow: each
             // is told at once, and what it led to when it is quiet.
@@ -284,24 +303,34 @@ impl DataPlane {
                 PollTimeout::NONE
             };
             let changed = watch.wait(timeout)?;
-            if changed || settling {
-                let mut out = Outbound::default();
-                self.device.announce(clock::now(), &mut out.datagrams);
-                self.udp.send(&out.datagrams, self.device.drops());
+            let now = clock::now();
+            if now.saturating_duration_since(second) >= Duration::from_secs(1) {
+                (second, told) = (now, 0);
             }
-            settling = changed;
+            if (changed || settling) && told < ANNOUNCEMENTS {
+                told += 1;
+                let mut out = Outbound::default();
+                self.device.announce(now, &mut out.datagrams);
+                self.udp.send(&out.datagrams, self.device.drops());
+                settling = changed;
+            } else {
+                // Not told yet: it is, once this second has passed and it is quiet.
+                settling |= changed;
+            }
         }
     }
 
     fn tick(&self) -> io::Result<()> {
         let mut out = Outbound::default();
-        loop {
+        for round in 0_u32.. {
             // The process has nothing else to wait for here: time itself is the event.
             let timeout = PollTimeout::try_from(TICK).map_err(io::Error::other)?;
             let _ = poll(&mut [], timeout);
             let now = clock::now();
-            self.device.handle_timeout(now, &mut out.datagrams);
-            if self.taking_over.load(Ordering::Relaxed) {
+            if self.heir.load().is_none() {
+                self.device.handle_timeout(now, &mut out.datagrams);
+            }
+            if self.taking_over.load(Ordering::Relaxed) && round % ANNOUNCE == 0 {
                 // Whoever only sends learns of the new session by what comes over it; one of these
                 // may be lost.
                 self.device.announce(now, &mut out.datagrams);
@@ -309,5 +338,6 @@ impl DataPlane {
             self.udp.send(&out.datagrams, self.device.drops());
             out.clear();
         }
+        Ok(())
     }
 }

@@ -10,7 +10,7 @@ use crate::batch::Datagrams;
 use crate::capture::Capture;
 use crate::engine::BoringtunEngine;
 use crate::forwarding::Forwarding;
-use crate::handover::{InUse, Inheritance};
+use crate::handover::Inheritance;
 use crate::handshake_limit::HandshakeLimits;
 use crate::inbound::Inbound;
 use crate::key::{PrivateKey, PublicKey};
@@ -155,7 +155,9 @@ impl Device {
                 index,
             };
             let lane = Arc::new(Lane::new(peer, desired, &keys, now));
-            if let Some(heard) = control.inheritance.endpoint(&desired.public_key) {
+            // What is heard counts until the first state of our own; later ones know better.
+            let heard = control.inheritance.in_use.get(&desired.public_key);
+            if let (None, Some(&heard)) = (&old, heard) {
                 lane.set_endpoint(Some(heard));
             }
             fresh.push(Arc::clone(&lane));
@@ -205,13 +207,8 @@ impl Device {
     /// What a successor has to know of the lanes.
     pub fn inheritance(&self, now: Instant) -> Inheritance {
         let table = self.table();
-        let in_use = lanes(table.as_deref()).filter_map(|lane| {
-            let (public_key, endpoint) = (lane.public_key(), lane.in_use(now)?);
-            Some(InUse {
-                public_key,
-                endpoint,
-            })
-        });
+        let in_use =
+            lanes(table.as_deref()).filter_map(|lane| Some((lane.public_key(), lane.in_use(now)?)));
         Inheritance {
             in_use: in_use.collect(),
             indices: lanes(table.as_deref()).map(|lane| lane.index()).collect(),
@@ -224,29 +221,51 @@ impl Device {
         control.inheritance = inheritance;
     }
 
-    /// Lanes that had a session when this data plane took over, and have none here yet.
-    pub fn missing(&self, now: Instant) -> usize {
+    /// Lanes that had a session when this data plane took over, and have none here yet. With `press`
+    /// they try again now: a message may be lost, and there is no time for WireGuard's own pace.
+    pub fn missing(&self, press: bool, now: Instant, out: &mut Datagrams) -> usize {
         let control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
         let table = self.table();
-        let missing = |in_use: &&InUse| {
-            let lane = table.as_ref()?.lane_by_key(&in_use.public_key);
-            lane.filter(|(_, lane)| lane.in_use(now).is_none())
-        };
-        let in_use = control.inheritance.in_use.iter();
-        in_use.filter_map(|lane| missing(&lane)).count()
+        let lane_of = |key| table.as_ref()?.lane_by_key(key).map(|(_, lane)| lane);
+        let inherited = control.inheritance.in_use.keys().filter_map(lane_of);
+        inherited
+            .filter(|lane| lane.in_use(now).is_none())
+            .inspect(|lane| {
+                if press {
+                    lane.initiate(now, out);
+                }
+            })
+            .count()
     }
 
-    /// Whether a datagram answers a message of this data plane, or belongs to one of its sessions.
-    pub fn expects(&self, datagram: &[u8]) -> bool {
+    /// Starts new handshakes on the lanes that have a session.
+    pub fn rekey_in_use(&self, now: Instant, out: &mut Datagrams) {
+        let table = self.table();
+        lanes(table.as_deref())
+            .filter(|lane| lane.in_use(now).is_some())
+            .for_each(|lane| lane.initiate(now, out));
+    }
+
+    /// Whether a datagram is this data plane's affair while another takes over: it belongs to one of
+    /// its sessions, or is of no use to anybody. Handshakes and answers to them are not: a session
+    /// that is made now would end with this process.
+    pub fn keeps(&self, datagram: &[u8]) -> bool {
         match Message::parse(datagram) {
-            Ok(
-                Message::Data { receiver }
-                | Message::Response { receiver }
-                | Message::Cookie { receiver },
-            ) => self
+            Ok(Message::Data { receiver }) => self
                 .table()
                 .is_some_and(|table| table.lane_by_index(receiver).is_some()),
-            Ok(Message::Initiation) | Err(_) => false,
+            Ok(Message::Initiation | Message::Response { .. }) => !self.mac1.verify(datagram),
+            Ok(Message::Cookie { .. }) => false,
+            Err(_) => true,
+        }
+    }
+
+    /// Counts what waits for handshakes that will not come any more.
+    pub fn give_up_waiting(&self) {
+        let table = self.table();
+        for lane in lanes(table.as_deref()) {
+            self.drops
+                .add(Reject::QueueExpired, lane.close().len() as u64);
         }
     }
 
@@ -332,9 +351,6 @@ impl Device {
             Message::Response { receiver } => {
                 let lane = lane_of(receiver).ok_or(Reject::WgUnknownIndex)?;
                 self.verify_mac1(message)?;
-                if !self.limits().answer(from.ip(), now) {
-                    return Err(Reject::WgSourceLimit);
-                }
                 lane
             }
             Message::Cookie { receiver } => lane_of(receiver).ok_or(Reject::WgUnknownIndex)?,

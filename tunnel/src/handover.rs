@@ -10,12 +10,17 @@
 //! | predecessor | `Udp` | it reads the sockets no more, and ends |
 //!
 //! Both seal and open while this lasts: a peer takes data of the old session and the new, so no
-//! packet needs to wait for a handshake, and none is lost. A side that goes away leaves all to the
-//! other: the predecessor goes on as if nothing had been, the successor takes over at once.
+//! packet needs to wait for a handshake, and none is lost. From `Accepted` on only the successor
+//! shakes hands: a session that the predecessor made would be the peers' newest, and end with it.
+//!
+//! A side that goes away leaves all to the other: the predecessor goes on as if nothing had been, the
+//! successor takes over at once. A successor that lives and does not answer is ended, by its
+//! predecessor or by the keeper: it is the one of the two that has proven nothing yet.
 
 use crate::key::PublicKey;
 use crate::status::Counters;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// The version of this protocol. A predecessor that speaks another ends, as by a crash.
@@ -29,6 +34,8 @@ pub enum Successor {
     Hello {
         /// [`VERSION`].
         version: u32,
+        /// Its process, which the predecessor ends if it stops to answer.
+        pid: i32,
     },
     /// It can carry everything that the predecessor carries.
     Ready,
@@ -50,28 +57,11 @@ pub enum Predecessor {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Inheritance {
-    /// The lanes that have a session, by the peer's key.
-    pub in_use: Vec<InUse>,
+    /// The lanes that have a session, by the peer's key, and where the peer was heard last; it may
+    /// have roamed.
+    pub in_use: BTreeMap<PublicKey, SocketAddr>,
     /// Upper 24 bits of every session index of the predecessor's.
     pub indices: Vec<u32>,
-}
-
-/// A lane with a session.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct InUse {
-    /// The peer's key.
-    pub public_key: PublicKey,
-    /// Where the peer was heard last; it may have roamed.
-    pub endpoint: SocketAddr,
-}
-
-impl Inheritance {
-    /// Where a peer was heard last.
-    pub fn endpoint(&self, public_key: &PublicKey) -> Option<SocketAddr> {
-        let found = |lane: &&InUse| lane.public_key == *public_key;
-        self.in_use.iter().find(found).map(|lane| lane.endpoint)
-    }
 }
 
 /// One message of a predecessor's stream.
@@ -161,10 +151,7 @@ mod tests {
     #[test]
     fn what_is_said_comes_back_and_nothing_else_does() {
         let said = Predecessor::Accepted(Inheritance {
-            in_use: vec![InUse {
-                public_key: PublicKey::new([7; 32]),
-                endpoint: "192.0.2.1:51820".parse().unwrap(),
-            }],
+            in_use: [(PublicKey::new([7; 32]), "192.0.2.1:51820".parse().unwrap())].into(),
             indices: vec![1, 2],
         });
         let bytes = encode(&said).unwrap();

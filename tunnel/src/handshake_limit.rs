@@ -1,9 +1,9 @@
 //! How many handshakes one source may send, ahead of the limit for all sources together.
 //!
 //! boringtun's limiter is one counter for everybody: a single noisy source would put all others
-//! behind cookies (T3, F34). Here each source has a token bucket first, and further ones that
-//! nobody else can use up: for messages that prove their source by a cookie, and for answers, which
-//! prove that they were asked for by an index that nobody else knows.
+//! behind cookies (T3, F34). Here each source has a token bucket first, and a second one for
+//! messages that prove their source by a cookie, which nobody else can use up. Answers to our own
+//! initiations need no share: [`crate::lane`] takes a few to each.
 
 use crate::reject::Reject;
 use std::collections::HashMap;
@@ -28,7 +28,6 @@ const ALL_RATE: u32 = 2_000;
 pub struct HandshakeLimits {
     claimed: HandshakeLimit,
     proven: HandshakeLimit,
-    answers: HandshakeLimit,
     all: Option<Bucket>,
 }
 
@@ -48,11 +47,6 @@ impl HandshakeLimits {
     /// Whether one more initiation from a source that it has proven may be looked at.
     pub fn proven(&mut self, address: IpAddr, now: Instant) -> bool {
         self.proven.admit(address, now)
-    }
-
-    /// Whether one more response to an index of ours may be looked at.
-    pub fn answer(&mut self, address: IpAddr, now: Instant) -> bool {
-        self.answers.admit(address, now)
     }
 }
 
@@ -183,20 +177,18 @@ mod tests {
     }
 
     #[test]
-    fn answers_and_proven_sources_have_shares_of_their_own() {
+    fn proven_sources_have_a_share_of_their_own() {
         let now = Instant::now();
         let mut limits = HandshakeLimits::default();
         let victim: IpAddr = "192.0.2.1".parse().unwrap();
         let refusals = (0..1_000).filter_map(|_| limits.claimed(victim, now));
         assert_eq!(refusals.last(), Some(Reject::WgSourceLimit));
-        assert!(limits.answer(victim, now));
         assert!(limits.proven(victim, now));
         for low in 0..ALL_RATE {
             limits.claimed(IpAddr::V4(low.into()), now);
         }
         let other = "192.0.2.2".parse().unwrap();
         assert_eq!(limits.claimed(other, now), Some(Reject::WgUnderLoad));
-        assert!(limits.answer(other, now));
     }
 
     #[test]

@@ -256,14 +256,15 @@ impl Held {
             hand("--predecessor", predecessor.as_raw_fd());
         }
         process::inherit(&mut command, fds);
-        let child = command.spawn()?;
         let guarded = Arc::clone(&self.guarded);
+        // Before the child: one that ran with nobody knowing of it would carry packets for ever.
         std::thread::Builder::new()
             .name("asked".to_owned())
             .spawn(move || {
                 // Ends with its data plane.
                 let _ = guarded.serve(&ours);
             })?;
+        let child = command.spawn()?;
         info!(pid = child.id(), "data plane started");
         Ok(Running {
             child,

@@ -25,6 +25,10 @@ const DEMAND: Duration = Duration::from_secs(540);
 /// boringtun repeats its own; but it forgets one when the peer's initiation crosses it.
 const RETRY: Duration = Duration::from_millis(5_333);
 
+/// Responses to one initiation that are looked at. One is right; it may come twice, and others may be
+/// forged.
+const ANSWERS: u8 = 8;
+
 /// WireGuard's KEEPALIVE_TIMEOUT: who got data shows after this that it is there, if it has said nothing since. boringtun
 /// forgets it where the data came within one tick of its own last message.
 const KEEPALIVE: Duration = Duration::from_secs(10);
@@ -53,6 +57,8 @@ struct LaneState {
     /// No state asks for this lane any more.
     closed: bool,
     last_initiation: Option<Instant>,
+    /// Responses that were looked at since the last initiation.
+    answers: u8,
     /// When a cookie made us initiate again before it was time.
     last_cookie: Option<Instant>,
     last_sent: Option<Instant>,
@@ -123,6 +129,7 @@ impl Lane {
                 wanted: desired.endpoint.is_some(),
                 closed: false,
                 last_initiation: None,
+                answers: 0,
                 last_cookie: None,
                 last_sent: None,
                 unanswered: None,
@@ -268,6 +275,13 @@ impl Lane {
     ) -> Result<(), Reject> {
         let mut reply = Vec::new();
         let mut state = self.lock();
+        // They name an index that only who saw our initiation knows; who did can send any number.
+        if matches!(Message::parse(message), Ok(Message::Response { .. })) {
+            state.answers = state.answers.saturating_add(1);
+            if state.answers > ANSWERS {
+                return Err(Reject::WgSourceLimit);
+            }
+        }
         if state.engine.handle_handshake(message, now, &mut reply)? == Handshake::Done {
             // The peer is under load and wants proof of our address, which we now have. Whoever
             // sees our messages can make us come again this way: once, then it waits its time.
@@ -319,6 +333,7 @@ impl Lane {
             Timeout::Send => {
                 if matches!(Message::parse(&message), Ok(Message::Initiation)) {
                     state.last_initiation = Some(now);
+                    state.answers = 0;
                 }
                 state.unanswered = None;
                 if let Some(endpoint) = state.endpoint {
@@ -403,6 +418,7 @@ impl LaneState {
         {
             self.last_initiation = Some(now);
             self.unanswered = None;
+            self.answers = 0;
             out.push(&message, endpoint);
         }
     }

@@ -30,7 +30,7 @@ rejects! {
     /// A handshake message whose first MAC was not made for our key.
     WgMac1 = "wg_mac1",
     /// More handshakes in the name of one source than it may send; it was asked for a cookie, or has
-    /// used up what it may send with one.
+    /// used up what it may send with one. Or more answers to one initiation of ours than are looked at.
     WgSourceLimit = "wg_source_limit",
     /// More handshakes than we take; a cookie went back.
     WgUnderLoad = "wg_under_load",

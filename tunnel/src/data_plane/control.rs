@@ -30,14 +30,15 @@ pub(super) struct Control {
 
 impl Control {
     /// Nothing in force yet, and nobody connected.
-    pub(super) fn new(file: StateFile, keeper: KeeperClient) -> Self {
+    /// Frozen where a predecessor still judges packets by its own state.
+    pub(super) fn new(file: StateFile, keeper: KeeperClient, frozen: bool) -> Self {
         Self {
             file,
             revision: None,
             keeper,
             sessions: 0,
             agent: None,
-            frozen: false,
+            frozen,
         }
     }
 }
@@ -46,6 +47,10 @@ impl DataPlane {
     /// Puts the last state in force, with nobody asked.
     pub(super) fn restore(&self) {
         let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        if control.frozen && !matches!(control.file.peek(), Ok(Some(_))) {
+            // The predecessor's is in force, and stays where it is.
+            return warn!("kept state cannot be read");
+        }
         match control.file.load() {
             Ok(Found::Nothing) => info!("no state was kept: waiting for an agent"),
             Ok(Found::State(kept)) => {
@@ -59,8 +64,11 @@ impl DataPlane {
                             peers = state.peers.len(),
                             "kept state is in force"
                         );
-                        // A data plane that died half way through a change left the guard of both.
-                        if let Err(error) = control.keeper.guard(&state.guard) {
+                        // A data plane that died half way through a change left the guard of both;
+                        // one that hands over left its own.
+                        if !control.frozen
+                            && let Err(error) = control.keeper.guard(&state.guard)
+                        {
                             warn!(%error, "guard of the kept state could not be put in force");
                         }
                         self.put_in_force(state);
@@ -268,7 +276,7 @@ impl Answer for DataPlane {
         let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
         let control = &mut *control;
         let sets = matches!(request, Request::Replace { .. } | Request::Change { .. });
-        if sets && control.frozen {
+        if control.frozen && (sets || matches!(request, Request::Rekey { .. })) {
             return None;
         }
         if sets && control.agent != Some(session) {

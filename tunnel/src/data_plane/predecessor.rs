@@ -7,8 +7,10 @@ use crate::io::udp::Received;
 use crate::io::{clock, descriptor_pass, message};
 use crate::outbound::Outbound;
 use crate::reject::Reject;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::io;
-use std::net::SocketAddr;
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -42,6 +44,28 @@ impl Heir {
         let stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
         message::write_bytes(&*stream, bytes)
     }
+
+    /// Writes what must come before all else that `publish` lets others write.
+    fn write_first(&self, bytes: &[u8], publish: impl FnOnce()) -> io::Result<()> {
+        let stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        publish();
+        message::write_bytes(&*stream, bytes)
+    }
+
+    /// Ends the stream for both sides.
+    fn hang_up(&self) {
+        let stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = stream.shutdown(Shutdown::Both);
+    }
+}
+
+/// How far a handover has come.
+#[derive(Debug, Default)]
+struct Progress {
+    /// The successor's process, once it has said hello.
+    successor: Option<i32>,
+    /// The successor knows the lanes, and peers may turn to its sessions.
+    accepted: bool,
 }
 
 impl DataPlane {
@@ -51,30 +75,29 @@ impl DataPlane {
             let Some(fd) = descriptor_pass::receive(keeper)? else {
                 return Err(io::Error::other("the keeper is gone"));
             };
-            let error = match self.hand_over(UnixStream::from(fd)) {
-                Ok(()) => {
-                    info!("handed over");
-                    std::process::exit(0);
-                }
-                Err(error) => error,
-            };
-            if is_stalled(&error) {
-                // It lives and would believe itself alone: two must not carry the same packets.
-                warn!("successor does not answer: left alone with everything");
+            let mut progress = Progress::default();
+            let Err(error) = self.hand_over(&UnixStream::from(fd), &mut progress) else {
+                info!("handed over");
                 std::process::exit(0);
+            };
+            if let Some(pid) = progress.successor.filter(|_| !is_gone(&error)) {
+                // It lives and may carry what this one will: two must not.
+                warn!(%error, pid, "successor is ended");
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
-            warn!(%error, "successor went away: goes on");
-            self.go_on();
+            warn!(%error, "successor failed: goes on");
+            self.go_on(&progress);
         }
     }
 
-    fn hand_over(&self, stream: UnixStream) -> io::Result<()> {
+    fn hand_over(&self, stream: &UnixStream, progress: &mut Progress) -> io::Result<()> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        // One that says nothing has nothing yet: it is left behind, and ends when it looks.
-        match message::read(&stream).map_err(|_| io::Error::other("it said nothing"))? {
-            Some(Successor::Hello { version: VERSION }) => {}
-            Some(Successor::Hello { version }) => {
+        match message::read(stream)? {
+            Some(Successor::Hello { version, pid }) if version == VERSION => {
+                progress.successor = Some(pid);
+            }
+            Some(Successor::Hello { version, .. }) => {
                 warn!(
                     version,
                     ours = VERSION,
@@ -86,26 +109,28 @@ impl DataPlane {
             None => return Err(io::ErrorKind::UnexpectedEof.into()),
         }
         info!("hands over");
-        self.freeze(true);
         let heir = Arc::new(Heir {
             stream: Mutex::new(stream.try_clone()?),
         });
-        heir.say(&Predecessor::Accepted(
-            self.device.inheritance(clock::now()),
-        ))?;
-        self.heir.store(Some(Arc::clone(&heir)));
-        // Its own patience with its peers is shorter than ours with it.
-        stream.set_read_timeout(Some(2 * LINGER))?;
-        match message::read(&stream)? {
+        self.freeze(true);
+        progress.accepted = true;
+        // What its sessions bring is passed on from the first moment.
+        let inheritance = self.device.inheritance(clock::now());
+        let accepted = handover::encode(&Predecessor::Accepted(inheritance))?;
+        heir.write_first(&accepted, || self.heir.store(Some(Arc::clone(&heir))))?;
+        // However long it takes: nothing was given away. The keeper ends one that is stuck.
+        stream.set_read_timeout(None)?;
+        match message::read(stream)? {
             Some(Successor::Ready) => {}
             Some(Successor::Hello { .. }) => return Err(io::ErrorKind::InvalidData.into()),
             None => return Err(io::ErrorKind::UnexpectedEof.into()),
         }
         self.tap_gate.close()?;
         heir.say(&Predecessor::Tap)?;
-        self.linger(&stream)?;
+        self.linger(stream)?;
         self.udp_gate.close()?;
         self.handshakes_gate.close()?;
+        self.device.give_up_waiting();
         heir.say(&Predecessor::Udp(self.device.counters()))
     }
 
@@ -117,7 +142,7 @@ impl DataPlane {
         loop {
             match message::read::<Successor>(stream) {
                 Ok(None) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Err(error) if is_stalled(&error) => {}
+                Err(error) if is_silent(&error) => {}
                 Ok(Some(_)) => return Err(io::ErrorKind::InvalidData.into()),
                 Err(error) => return Err(error),
             }
@@ -136,15 +161,17 @@ impl DataPlane {
 
     /// Takes everything back. Peers may have turned to sessions of the successor's, which nobody
     /// can open any more.
-    fn go_on(&self) {
+    fn go_on(&self, progress: &Progress) {
         self.heir.store(None);
         self.tap_gate.open();
         self.udp_gate.open();
         self.handshakes_gate.open();
         self.freeze(false);
-        let mut out = Outbound::default();
-        self.device.rekey(None, clock::now(), &mut out.datagrams);
-        self.udp.send(&out.datagrams, self.device.drops());
+        if progress.accepted {
+            let mut out = Outbound::default();
+            self.device.rekey_in_use(clock::now(), &mut out.datagrams);
+            self.udp.send(&out.datagrams, self.device.drops());
+        }
     }
 
     /// Opens what is for this data plane, then passes on the rest, in this order: a peer that has
@@ -159,29 +186,33 @@ impl DataPlane {
         let bytes = received.bytes();
         let (ours, others): (Vec<_>, Vec<_>) = received
             .datagrams()
-            .partition(|(range, _)| self.device.expects(&bytes[range.clone()]));
+            .partition(|(range, _)| self.device.keeps(&bytes[range.clone()]));
         self.deliver(inbound, bytes, ours.into_iter(), now);
         let mut message = Vec::new();
         for (range, from) in others {
-            let from: SocketAddr = from;
             handover::encode_datagram(&mut message, from, &bytes[range]);
-            if let Err(error) = heir.write(&message) {
-                if is_stalled(&error) {
-                    // Half a message may be written: the stream is of no use any more.
-                    warn!("successor takes no datagrams: left alone with everything");
-                    std::process::exit(0);
-                }
-                // It is gone; the thread that waits for its word learns of it as well.
+            if heir.write(&message).is_err() {
+                // Half a message may be written: the stream is of no use any more, and its end is
+                // what the thread learns by that waits for the successor's word.
+                heir.hang_up();
                 self.device.drops().count(Reject::WgUnknownIndex);
             }
         }
     }
 }
 
-/// Whether the other side lives and says nothing.
-fn is_stalled(error: &io::Error) -> bool {
+/// Whether the other side has nothing to say for now.
+fn is_silent(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
+}
+
+/// Whether the other side is gone.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
     )
 }

@@ -4,7 +4,7 @@ use super::{DataPlane, spawn};
 use crate::handover::{self, Inheritance, Message, Predecessor, Successor, VERSION};
 use crate::inbound::Inbound;
 use crate::io::{clock, message};
-use nix::poll::{PollTimeout, poll};
+use crate::outbound::Outbound;
 use std::io::{self, BufReader};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -17,8 +17,11 @@ use tracing::{info, warn};
 /// be dead, and would not hear the predecessor either.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// How often it tries again with those that are missing: a message of a handshake may be lost.
+const PRESS: Duration = Duration::from_secs(1);
+
 /// How often it looks whether they are there.
-const LOOK: Duration = Duration::from_millis(5);
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Room for a burst of datagrams that the predecessor passes on.
 const BUFFER: usize = 256 << 10;
@@ -35,48 +38,67 @@ impl DataPlane {
         Ok(reader)
     }
 
-    /// Returns when the TAP is ours; a thread that becomes `udp` takes what the predecessor passes
-    /// on until the sockets are.
-    pub(super) fn take_over(
+    /// A thread that becomes `udp` takes what the predecessor passes on until the sockets are ours.
+    /// It starts before there is a table: a stream that nobody reads would hold up the predecessor.
+    pub(super) fn listen_to(
         self: &Arc<Self>,
         predecessor: BufReader<UnixStream>,
-    ) -> io::Result<()> {
+    ) -> io::Result<Takeover> {
         let stream = predecessor.get_ref().try_clone()?;
         let (given, tap) = mpsc::channel();
         spawn("udp", self, move |plane| {
             if let Err(error) = plane.carry_passed_on(predecessor, &given) {
-                warn!(%error, "predecessor went away: the rest is taken over at once");
+                if error.kind() != io::ErrorKind::UnexpectedEof {
+                    // It lives and carries; the keeper sees to it that one is left.
+                    return Err(error);
+                }
+                warn!("predecessor went away: the rest is taken over at once");
             }
             plane.taking_over.store(false, Ordering::Relaxed);
             plane.handshakes_gate.open();
+            plane.freeze(false);
             // Says that the TAP is ours, if that was not said.
             drop(given);
             plane.carry_in()
         })?;
-        let end = clock::now() + PATIENCE;
+        Ok(Takeover { stream, tap })
+    }
+
+    /// Returns when the TAP is ours.
+    pub(super) fn take_over(&self, takeover: &Takeover) -> io::Result<()> {
+        if self.device.table().is_none() && self.taking_over.load(Ordering::Relaxed) {
+            // The predecessor has a state in force and carries packets by it.
+            return Err(io::Error::other(
+                "kept state cannot be used: the predecessor goes on",
+            ));
+        }
+        let start = clock::now();
+        let mut pressed = start;
         loop {
             let now = clock::now();
-            let missing = self.device.missing(now);
-            if missing == 0 || now >= end {
+            let press = now.saturating_duration_since(pressed) >= PRESS;
+            let mut out = Outbound::default();
+            let missing = self.device.missing(press, now, &mut out.datagrams);
+            if press {
+                pressed = now;
+                self.udp.send(&out.datagrams, self.device.drops());
+            }
+            let waited = now.saturating_duration_since(start);
+            if missing == 0 || waited >= PATIENCE {
                 if missing > 0 {
                     warn!(missing, "takes over without a session with every peer");
                 }
                 break;
             }
-            let _ = poll(
-                &mut [],
-                PollTimeout::try_from(LOOK).unwrap_or(PollTimeout::ZERO),
-            );
-        }
-        // Whether it hears us or is gone: the next message or the end of the stream tells.
-        let _ = message::write(&stream, &Successor::Ready);
-        loop {
-            match tap.recv_timeout(PATIENCE) {
-                Ok(()) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
-                // The keeper ends a predecessor that does not let go.
-                Err(RecvTimeoutError::Timeout) => warn!("predecessor still has the TAP"),
+            if let Ok(()) | Err(RecvTimeoutError::Disconnected) = takeover.tap.recv_timeout(LOOK) {
+                return Ok(());
             }
         }
+        // Whether it hears us or is gone: the next message or the end of the stream tells.
+        let _ = message::write(&takeover.stream, &Successor::Ready);
+        // The keeper ends a predecessor that does not let go, or this process.
+        let _ = takeover.tap.recv();
+        Ok(())
     }
 
     fn carry_passed_on(
@@ -107,8 +129,20 @@ impl DataPlane {
     }
 }
 
+/// The way to a predecessor, while it has something.
+pub(super) struct Takeover {
+    stream: UnixStream,
+    /// Says when the TAP is ours.
+    tap: mpsc::Receiver<()>,
+}
+
 fn greeting(reader: &mut BufReader<UnixStream>) -> io::Result<Inheritance> {
-    message::write(reader.get_ref(), &Successor::Hello { version: VERSION })?;
+    let pid = nix::unistd::getpid().as_raw();
+    let hello = Successor::Hello {
+        version: VERSION,
+        pid,
+    };
+    message::write(reader.get_ref(), &hello)?;
     let bytes = message::read_bytes(reader)?.ok_or(io::ErrorKind::UnexpectedEof)?;
     match handover::decode(&bytes).map_err(io::Error::other)? {
         Message::Said(Predecessor::Accepted(inheritance)) => Ok(inheritance),

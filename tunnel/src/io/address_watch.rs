@@ -3,13 +3,25 @@
 use super::netlink_watch::{Message, Messages, drain, subscribe};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::SockProtocol;
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 /// Multicast groups RTNLGRP_IPV4_IFADDR = 5 and RTNLGRP_IPV6_IFADDR = 9, as a bit mask.
 const ADDRESS_GROUPS: u32 = 1 << 4 | 1 << 8;
-/// RTM_NEWADDR and RTM_DELADDR.
-const ADDRESS_MESSAGES: [u16; 2] = [20, 21];
+/// RTM_NEWADDR.
+const NEW_ADDRESS: u16 = 20;
+/// RTM_DELADDR.
+const OLD_ADDRESS: u16 = 21;
+/// Length of `ifaddrmsg`, which precedes the attributes.
+const HEADER: usize = 8;
+/// IFA_ADDRESS.
+const ADDRESS: u16 = 1;
+/// IFA_F_TENTATIVE: nobody sends from it yet.
+const TENTATIVE: u8 = 0x40;
+/// RT_SCOPE_LINK; a greater scope is narrower still. Pods' devices have such addresses, and no peer
+/// is reached from one.
+const SCOPE_LINK: u8 = 253;
 /// The kernel's own messages are at most this long.
 const MESSAGE: usize = 64 * 1024;
 
@@ -17,7 +29,7 @@ const MESSAGE: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct AddressWatch {
     addresses: OwnedFd,
-    ignored: Option<u32>,
+    known: Addresses,
     buffer: Vec<u8>,
 }
 
@@ -29,7 +41,7 @@ impl AddressWatch {
     pub fn open(ignored: &str) -> io::Result<Self> {
         Ok(Self {
             addresses: subscribe(SockProtocol::NetlinkRoute, ADDRESS_GROUPS)?,
-            ignored: nix::net::if_::if_nametoindex(ignored).ok(),
+            known: Addresses::new(nix::net::if_::if_nametoindex(ignored).ok()),
             buffer: vec![0; MESSAGE],
         })
     }
@@ -44,39 +56,94 @@ impl AddressWatch {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let ignored = self.ignored;
+        let known = &mut self.known;
         drain(&self.addresses, &mut self.buffer, |datagram| {
-            tells_of_address(datagram, ignored)
+            known.handle(datagram)
         })
     }
 }
 
-/// Tells whether a datagram of the kernel's has a message about an address of another device than
-/// `ignored`.
-#[must_use]
-pub fn tells_of_address(datagram: &[u8], ignored: Option<u32>) -> bool {
-    Messages(datagram).any(|message| is_address(message, ignored))
+/// The addresses that were told so far, of which a refreshed lifetime is no news.
+#[derive(Debug)]
+pub struct Addresses {
+    ignored: Option<u32>,
+    known: BTreeSet<(u32, Vec<u8>)>,
 }
 
-/// Whether a message is of an address of another device than `ignored` (`ifaddrmsg`: the device's
-/// index is the second word).
-fn is_address(message: Message<'_>, ignored: Option<u32>) -> bool {
-    let index = message.body.get(4..).and_then(<[u8]>::first_chunk);
-    let index = index.map(|bytes| u32::from_ne_bytes(*bytes));
-    ADDRESS_MESSAGES.contains(&message.kind) && (index.is_none() || index != ignored)
+impl Addresses {
+    /// None yet; those of the device with the number `ignored` never count.
+    #[must_use]
+    pub fn new(ignored: Option<u32>) -> Self {
+        Self {
+            ignored,
+            known: BTreeSet::new(),
+        }
+    }
+
+    /// Takes a datagram of the kernel's; whether an address came or went that a peer may know.
+    pub fn handle(&mut self, datagram: &[u8]) -> bool {
+        Messages(datagram).fold(false, |changed, message| self.note(message) || changed)
+    }
+
+    fn note(&mut self, message: Message<'_>) -> bool {
+        let Some(&[_, _, flags, scope, a, b, c, d]) = message.body.first_chunk::<HEADER>() else {
+            return false;
+        };
+        let index = u32::from_ne_bytes([a, b, c, d]);
+        let Some(address) = message.attribute(HEADER, ADDRESS) else {
+            return false;
+        };
+        if scope >= SCOPE_LINK || self.ignored == Some(index) {
+            return false;
+        }
+        let key = (index, address.to_vec());
+        match message.kind {
+            NEW_ADDRESS if flags & TENTATIVE == 0 => self.known.insert(key),
+            // It may have been there before this subscription.
+            OLD_ADDRESS => {
+                self.known.remove(&key);
+                true
+            }
+            _ => false,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn datagram(kind: u16, flags: u8, scope: u8, index: u32, address: &[u8]) -> Vec<u8> {
+        let mut body = vec![2, 24, flags, scope];
+        body.extend_from_slice(&index.to_ne_bytes());
+        let length = u16::try_from(4 + address.len()).unwrap();
+        body.extend_from_slice(&length.to_ne_bytes());
+        body.extend_from_slice(&ADDRESS.to_ne_bytes());
+        body.extend_from_slice(address);
+        let length = u32::try_from(16 + body.len()).unwrap();
+        let mut datagram = length.to_ne_bytes().to_vec();
+        datagram.extend_from_slice(&kind.to_ne_bytes());
+        datagram.extend_from_slice(&[0; 10]);
+        datagram.extend_from_slice(&body);
+        datagram
+    }
+
     #[test]
-    fn addresses_of_other_devices_matter() {
-        let body = [&[2, 24, 0, 0][..], &7_u32.to_ne_bytes()].concat();
-        let message = |kind| Message { kind, body: &body };
-        assert!(is_address(message(20), None));
-        assert!(is_address(message(21), Some(6)));
-        assert!(!is_address(message(21), Some(7)));
-        assert!(!is_address(message(16), None));
+    fn an_address_is_news_when_it_comes_and_when_it_goes() {
+        let mut addresses = Addresses::new(Some(9));
+        let new = datagram(20, 0, 0, 7, &[192, 0, 2, 1]);
+        assert!(addresses.handle(&new));
+        assert!(!addresses.handle(&new), "its lifetime was refreshed");
+        assert!(addresses.handle(&datagram(21, 0, 0, 7, &[192, 0, 2, 1])));
+        assert!(addresses.handle(&new));
+        for (why, other) in [
+            ("our own device", datagram(20, 0, 0, 9, &[192, 0, 2, 2])),
+            ("link scope", datagram(20, 0, 253, 7, &[0xfe, 0x80, 0, 1])),
+            ("tentative", datagram(20, 0x40, 0, 7, &[192, 0, 2, 3])),
+            ("another message", datagram(16, 0, 0, 7, &[192, 0, 2, 4])),
+        ] {
+            assert!(!addresses.handle(&other), "{why}");
+        }
+        assert!(!addresses.handle(&new[..20]));
     }
 }

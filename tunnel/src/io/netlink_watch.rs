@@ -129,7 +129,7 @@ pub(super) fn subscribe(protocol: SockProtocol, groups: u32) -> io::Result<Owned
 pub(super) fn drain(
     fd: &OwnedFd,
     buffer: &mut [u8],
-    matters: impl Fn(&[u8]) -> bool,
+    mut matters: impl FnMut(&[u8]) -> bool,
 ) -> io::Result<bool> {
     let mut found = false;
     loop {
@@ -187,7 +187,7 @@ pub(super) struct Message<'a> {
 
 impl<'a> Message<'a> {
     /// Returns the text of the first attribute of this type, without its closing zero.
-    fn attribute(&self, header: usize, kind: u16) -> Option<&'a [u8]> {
+    pub(super) fn attribute(&self, header: usize, kind: u16) -> Option<&'a [u8]> {
         let mut rest = self.body.get(header..)?;
         while let Some((len, found)) = u16_at(rest, 0).zip(u16_at(rest, 2)) {
             let value = rest.get(4..usize::from(len))?;

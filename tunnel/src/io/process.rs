@@ -13,7 +13,10 @@ use std::process::Command;
 pub fn inherit(command: &mut Command, fds: Vec<RawFd>) {
     let parent = nix::unistd::getpid();
     let prepare = move || {
-        SigSet::empty().thread_set_mask()?;
+        // SIGHUP is for the keeper, though it is often sent to all processes of a service.
+        let mut blocked = SigSet::empty();
+        blocked.add(Signal::SIGHUP);
+        blocked.thread_set_mask()?;
         prctl::set_pdeathsig(Signal::SIGKILL)?;
         if nix::unistd::getppid() != parent {
             return Err(io::Error::other("the keeper died"));

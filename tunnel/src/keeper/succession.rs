@@ -3,6 +3,7 @@
 use super::Held;
 use super::signals::{Event, wait};
 use crate::io::{clock, descriptor_pass};
+use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -10,8 +11,8 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
-/// A data plane that has not handed over by then is stuck.
-const HANDOVER: Duration = Duration::from_secs(15);
+/// A successor that has not taken over by then is stuck. With 25,000 peers it takes a few seconds.
+const HANDOVER: Duration = Duration::from_secs(30);
 
 /// A data plane that runs, and the way to tell it of its successor.
 #[derive(Debug)]
@@ -38,41 +39,55 @@ impl Held {
         mut old: Running,
         signals: &SignalFd,
     ) -> io::Result<Option<Running>> {
-        let (told, taker) = UnixStream::pair()?;
-        let mut new = match self.start(&self.program, Some(&taker)) {
+        let mut new = match self.start_beside(&old) {
             Ok(new) => new,
             Err(error) => {
                 warn!(%error, program = %self.program.display(), "successor could not be started: the data plane goes on");
                 return Ok(Some(old));
             }
         };
-        drop(taker);
-        if let Err(error) = descriptor_pass::send(&old.heir, &told) {
-            // It has just ended, and its successor will see that.
-            warn!(%error, "data plane could not be told of its successor");
-        }
-        drop(told);
         let end = clock::now() + HANDOVER;
-        loop {
+        let mut again = false;
+        let left = loop {
             if old.child.try_wait()?.is_some() {
-                return Ok(Some(new));
+                break new;
             }
             if new.child.try_wait()?.is_some() {
                 warn!("successor ended: the data plane goes on");
-                return Ok(Some(old));
+                break old;
             }
             let left = end.saturating_duration_since(clock::now());
             if left.is_zero() {
-                warn!("data plane did not hand over in time: ended");
-                old.kill();
-                return Ok(Some(new));
-            }
-            if wait(&mut old.child, signals, Some(left))? == Event::Stop {
-                old.kill();
+                // The old one carries packets; this one has not shown that it can.
+                warn!("successor did not take over in time and is ended: the data plane goes on");
                 new.kill();
-                info!("stopped: device, routes and guard stay");
-                return Ok(None);
+                break old;
             }
+            match wait(&mut old.child, signals, Some(left))? {
+                Event::Stop => {
+                    old.kill();
+                    new.kill();
+                    info!("stopped: device, routes and guard stay");
+                    return Ok(None);
+                }
+                Event::Renew => again = true,
+                Event::Ended | Event::Nothing => {}
+            }
+        };
+        if again {
+            // The program may be another one since.
+            nix::sys::signal::raise(Signal::SIGHUP)?;
         }
+        Ok(Some(left))
+    }
+
+    fn start_beside(&self, old: &Running) -> io::Result<Running> {
+        let (told, taker) = UnixStream::pair()?;
+        let mut new = self.start(&self.program, Some(&taker))?;
+        if let Err(error) = descriptor_pass::send(&old.heir, &told) {
+            new.kill();
+            return Err(error);
+        }
+        Ok(new)
     }
 }
