@@ -82,7 +82,7 @@ fn cut(lab: &Lab, direction: Direction, lasts: Duration) -> Result<Duration> {
 #[test]
 fn what_was_cut_flows_again_as_soon_as_it_heals() -> Result<()> {
     let lab = Lab::running(Topology::two_by_two().wired(1))?;
-    let lasts = Duration::from_secs(u64::from(rounds(6, 60)));
+    let lasts = Duration::from_secs(u64::from(rounds(4, 60)));
     for direction in [Direction::Both, Direction::Out, Direction::In] {
         let back = cut(&lab, direction, lasts)?;
         ensure!(back <= BACK, "{direction:?}: {} ms", back.as_millis());

@@ -113,7 +113,7 @@ fn forced_rekeys_on_a_lossy_link_lose_nothing_beyond_its_loss() -> Result<()> {
 }
 
 /// By WireGuard's own clock. In a soak only: simulated time shows the same every day
-/// (tunnel/tests/sim_day.rs), and stock peers go through it in every run (interop.rs).
+/// (tunnel/tests/sim_day.rs), and stock peers go through it in every run (stock_rekey.rs).
 #[test]
 fn rekeys_by_time_on_a_lossy_link_lose_nothing_beyond_its_loss() -> Result<()> {
     let lab = lossy_lab()?;

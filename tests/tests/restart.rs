@@ -117,7 +117,7 @@ fn fifty_restarts_under_load_reset_nothing_and_are_short() -> Result<()> {
     let connections = Connections::open(&lab, &both_ways(), CONNECTIONS, every)?;
     let mut worst = Duration::ZERO;
     let nodes = ["east-1", "west-1"].into_iter().cycle();
-    for (round, node) in (1..=rounds(6, 25)).zip(nodes) {
+    for (round, node) in (1..=rounds(3, 25)).zip(nodes) {
         let report = under_load(&mut lab, both_ways(), |lab| crash(lab, node))?;
         figures("crash", round, &report);
         ensure!(
@@ -151,7 +151,7 @@ fn a_restart_without_an_agent_is_as_short() -> Result<()> {
     let every = Duration::from_secs(1);
     let connections = Connections::open(&lab, &both_ways(), CONNECTIONS, every)?;
     lab.node_mut("east-1").kill_agent()?;
-    for round in 1..=rounds(3, 10) {
+    for round in 1..=rounds(2, 10) {
         let report = under_load(&mut lab, both_ways(), |lab| crash(lab, "east-1"))?;
         figures("crash without agent", round, &report);
         ensure!(
@@ -169,7 +169,7 @@ fn a_restart_without_an_agent_is_as_short() -> Result<()> {
 fn a_restart_while_only_the_far_side_sends_is_as_short() -> Result<()> {
     let mut lab = lab_that_is_upgraded_in_place()?;
     let far = || vec![pair("west-1-a", "east-1-a")];
-    for round in 1..=rounds(3, 10) {
+    for round in 1..=rounds(2, 10) {
         let report = under_load(&mut lab, far(), |lab| crash(lab, "east-1"))?;
         figures("crash of a listener", round, &report);
         ensure!(
@@ -188,7 +188,7 @@ fn keeper_and_data_plane_killed_together_are_back_within_a_second() -> Result<()
     let mut lab = Lab::running(Topology::two_by_two())?;
     let every = Duration::from_secs(1);
     let connections = Connections::open(&lab, &both_ways(), CONNECTIONS, every)?;
-    for round in 1..=rounds(4, 20) {
+    for round in 1..=rounds(2, 20) {
         let node = if round % 2 == 0 { "east-1" } else { "west-1" };
         let report = under_load(&mut lab, both_ways(), |lab| {
             let node = lab.node_mut(node);
@@ -209,7 +209,7 @@ fn keeper_and_data_plane_killed_together_are_back_within_a_second() -> Result<()
 #[test]
 fn an_upgrade_while_everybody_rekeys_loses_nothing() -> Result<()> {
     let lab = lab_that_is_upgraded_in_place()?;
-    for round in 1..=rounds(3, 20) {
+    for round in 1..=rounds(2, 20) {
         let spec = LoadSpec {
             pairs: both_ways(),
             rate: 2 * RATE,

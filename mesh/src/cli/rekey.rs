@@ -16,5 +16,5 @@ pub(super) fn run(socket: &Path, peer: Option<NodeId>) -> Outcome {
     let Response::Rekeying { lanes } = response else {
         return Err("hawser-tunnel answered something else than about handshakes".into());
     };
-    print(&format!("{lanes} handshakes started\n"))
+    print(&format!("handshakes started: {lanes}\n"))
 }

@@ -82,7 +82,9 @@ impl Addresses {
 
     /// Takes a datagram of the kernel's; whether an address came or went that a peer may know.
     pub fn handle(&mut self, datagram: &[u8]) -> bool {
-        Messages(datagram).fold(false, |changed, message| self.note(message) || changed)
+        // Each is noted, also after one that is news.
+        let news = Messages(datagram).filter(|message| self.note(*message));
+        news.count() > 0
     }
 
     fn note(&mut self, message: Message<'_>) -> bool {
