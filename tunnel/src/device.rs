@@ -221,6 +221,12 @@ impl Device {
         control.inheritance = inheritance;
     }
 
+    /// Whether the data plane that this one takes over from had peers.
+    pub fn has_inherited_lanes(&self) -> bool {
+        let control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        !control.inheritance.indices.is_empty()
+    }
+
     /// Lanes that had a session when this data plane took over, and have none here yet. With `press`
     /// they try again now: a message may be lost, and there is no time for WireGuard's own pace.
     pub fn missing(&self, press: bool, now: Instant, out: &mut Datagrams) -> usize {

@@ -1,7 +1,7 @@
 //! Who said what of WireGuard's handshakes and keepalives on a link, in order, message by message.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
@@ -63,6 +63,8 @@ impl WireMessage {
 #[derive(Debug)]
 pub struct WireLog {
     log: Arc<Mutex<Vec<WireMessage>>>,
+    /// How often the thread has emptied the ring.
+    emptied: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -79,6 +81,8 @@ impl WireLog {
             Arc::new(AtomicBool::new(false)),
         );
         let (shared, stopped) = (Arc::clone(&log), Arc::clone(&stop));
+        let emptied = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&emptied);
         let thread = thread::Builder::new().name("wire-log".into());
         let thread = thread
             .spawn(move || {
@@ -91,6 +95,9 @@ impl WireLog {
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner)
                         .append(&mut said);
+                    if seen < TURN {
+                        counted.fetch_add(1, Ordering::Release);
+                    }
                     if seen == 0 {
                         thread::sleep(REST);
                     }
@@ -99,21 +106,28 @@ impl WireLog {
             .context("failed to start the log of a link")?;
         Ok(Self {
             log,
+            emptied,
             stop,
             thread: Some(thread),
         })
     }
 
-    /// What was said so far.
+    /// What was said until now, up to the last message.
     #[must_use]
     pub fn messages(&self) -> Vec<WireMessage> {
+        // The turn that is under way may have begun before; the one after it sees all.
+        let goal = self.emptied.load(Ordering::Acquire) + 2;
+        let ended = || self.thread.as_ref().is_none_or(JoinHandle::is_finished);
+        while self.emptied.load(Ordering::Acquire) < goal && !ended() {
+            thread::sleep(REST);
+        }
         self.log
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
 
-    /// What was said so far of one kind by one address.
+    /// The same of one kind by one address.
     #[must_use]
     pub fn said_by(&self, from: SocketAddr, kind: MessageKind) -> Vec<WireMessage> {
         let mut messages = self.messages();

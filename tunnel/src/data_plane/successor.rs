@@ -66,8 +66,8 @@ impl DataPlane {
 
     /// Returns when the TAP is ours.
     pub(super) fn take_over(&self, takeover: &Takeover) -> io::Result<()> {
-        if self.device.table().is_none() && self.taking_over.load(Ordering::Relaxed) {
-            // The predecessor has a state in force and carries packets by it.
+        if self.device.table().is_none() && self.device.has_inherited_lanes() {
+            // The predecessor has a state in force and may carry packets by it.
             return Err(io::Error::other(
                 "kept state cannot be used: the predecessor goes on",
             ));
