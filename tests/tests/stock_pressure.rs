@@ -83,6 +83,11 @@ fn again(message: &WireMessage) -> Vec<u8> {
     frame
 }
 
+/// Two that begin at once have a session within this time.
+const AT_ONCE: Duration = Duration::from_secs(1);
+/// KEEPALIVE_TIMEOUT and REKEY_TIMEOUT, and time to shake hands on a busy machine.
+const FORGOTTEN: Duration = Duration::from_secs(17);
+
 #[test]
 fn two_that_begin_at_once_end_with_one_session() -> Result<()> {
     let rounds = depth::rounds(20, 200);
@@ -177,8 +182,15 @@ fn two_that_begin_at_once_end_with_one_session() -> Result<()> {
             "{}: {rounds} rounds; both ways after {median:.1?} at the median, {longest:.1?} at most; asked again {repeated} times",
             implementation.name()
         );
+        // What wireguard-go forgot it makes anew when it has heard nothing for 15 s (whitepaper, section 6.5): nobody else
+        // can know. It is rare, and no other peer does it.
+        let (bound, rare) = match implementation {
+            Implementation::WireguardGo => (FORGOTTEN, times.len() / 4),
+            Implementation::Gotatun => (AT_ONCE, 0),
+        };
+        let slow = times.iter().filter(|time| **time >= AT_ONCE).count();
         ensure!(
-            longest < Duration::from_secs(1),
+            longest < bound && slow <= rare,
             "{}: {longest:?} until packets went both ways; all: {times:?}",
             implementation.name()
         );
