@@ -165,6 +165,7 @@ impl NodeConfig {
             clusters: clusters.0,
             peers,
             guard,
+            checksums: own::checksums(file.tunnel.checksums.as_deref())?,
         };
         Ok(Self {
             name: name.clone(),

@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 use hawser_tunnel::clock::SIMULATED_CLOCK;
 use hawser_tunnel::data_plane::{self, Inherited};
+use hawser_tunnel::engine::NULL_CIPHER;
 use hawser_tunnel::io::{key_file, nft::Nft, process, tap::Tap, udp::Sockets};
 use hawser_tunnel::keeper::{self, KeeperError};
 use std::error::Error;
@@ -123,6 +124,9 @@ impl Args {
     pub(crate) fn run(self) -> Result<(), Failure> {
         if SIMULATED_CLOCK {
             return Err("this build has a simulated clock and carries no packets".into());
+        }
+        if NULL_CIPHER && !process::is_in_own_network() {
+            return Err("this build has a null cipher, for benches: it runs in a network namespace of its own alone".into());
         }
         match self.command {
             Command::Run {

@@ -8,6 +8,8 @@ use std::ops::Range;
 pub struct Batch<T> {
     bytes: Vec<u8>,
     entries: Vec<(Range<usize>, T)>,
+    /// Bytes of all packets.
+    total: usize,
 }
 
 /// Datagrams, each with the address that it goes to.
@@ -18,6 +20,7 @@ impl<T> Default for Batch<T> {
         Self {
             bytes: Vec::new(),
             entries: Vec::new(),
+            total: 0,
         }
     }
 }
@@ -28,6 +31,7 @@ impl<T> Batch<T> {
         Self {
             bytes: Vec::with_capacity(bytes),
             entries: Vec::with_capacity(packets),
+            total: 0,
         }
     }
 
@@ -40,15 +44,45 @@ impl<T> Batch<T> {
         length: usize,
         write: impl FnOnce(&mut [u8]) -> Result<(usize, T), E>,
     ) -> Result<(), E> {
-        let start = self.entries.last().map_or(0, |(range, _)| range.end);
+        let start = self.end();
+        let (used, entry) = write(self.room(start, length))?;
+        debug_assert!(used <= length, "wrote past its room");
+        self.keep(start..start + used, entry);
+        Ok(())
+    }
+
+    /// Where the next packet is appended: one past the last byte of the last one.
+    pub fn end(&self) -> usize {
+        self.entries.last().map_or(0, |(range, _)| range.end)
+    }
+
+    /// The bytes from `start` on, to write packets into that [`Self::keep`] then appends. Not cleared.
+    pub fn room(&mut self, start: usize, length: usize) -> &mut [u8] {
         let end = start + length;
         if self.bytes.len() < end {
             self.bytes.resize(end, 0);
         }
-        let (used, entry) = write(&mut self.bytes[start..end])?;
-        debug_assert!(used <= length, "wrote past its room");
-        self.entries.push((start..start + used, entry));
-        Ok(())
+        &mut self.bytes[start..end]
+    }
+
+    /// Appends a packet that stands in the bytes already, behind all others.
+    pub fn keep(&mut self, range: Range<usize>, entry: T) {
+        debug_assert!(
+            self.end() <= range.start && range.end <= self.bytes.len(),
+            "out of order"
+        );
+        self.total += range.len();
+        self.entries.push((range, entry));
+    }
+
+    /// All bytes, in which the ranges of [`Self::entry`] are.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+
+    /// Where one packet stands, and what is known of it.
+    pub fn entry(&self, at: usize) -> Option<&(Range<usize>, T)> {
+        self.entries.get(at)
     }
 
     /// Appends a copy.
@@ -69,7 +103,7 @@ impl<T> Batch<T> {
             .map(|(range, entry)| (&self.bytes[range.clone()], entry))
     }
 
-    /// The packets from one on, as one run of bytes, and their entries with the length of each.
+    /// All bytes, and where each packet stands in them.
     pub fn runs(&self) -> (&[u8], &[(Range<usize>, T)]) {
         (&self.bytes, &self.entries)
     }
@@ -86,12 +120,13 @@ impl<T> Batch<T> {
 
     /// Bytes of all packets.
     pub fn bytes(&self) -> usize {
-        self.entries.last().map_or(0, |(range, _)| range.end)
+        self.total
     }
 
     /// Forgets all packets and keeps the room.
     pub fn clear(&mut self) {
         self.entries.clear();
+        self.total = 0;
     }
 }
 
@@ -119,5 +154,20 @@ mod tests {
         assert_eq!((batch.len(), batch.bytes()), (2, 6));
         batch.clear();
         assert!(batch.is_empty());
+        assert_eq!((batch.end(), batch.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn packets_written_in_place_may_leave_gaps() {
+        let mut batch = Batch::default();
+        batch.push(b"one", 1);
+        let start = batch.end();
+        batch.room(start, 20)[10..13].copy_from_slice(b"two");
+        batch.keep(start + 10..start + 13, 2);
+        batch.push(b"three", 3);
+        let packets: Vec<&[u8]> = batch.iter().map(|(packet, _)| packet).collect();
+        assert_eq!(packets, [&b"one"[..], b"two", b"three"]);
+        assert_eq!((batch.bytes(), batch.end()), (11, 21));
+        assert_eq!(batch.entry(1), Some(&(13..16, 2)));
     }
 }

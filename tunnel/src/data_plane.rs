@@ -17,7 +17,7 @@ use crate::inbound::Inbound;
 use crate::io::address_watch::AddressWatch;
 use crate::io::control_server;
 use crate::io::state_file::StateFile;
-use crate::io::tap::{MAX_FRAME, Offloads, Tap};
+use crate::io::tap::{Offloads, Tap};
 use crate::io::udp::{Received, Sockets, UdpSockets};
 use crate::io::{clock, key_file, process};
 use crate::keeper::KeeperClient;
@@ -27,7 +27,7 @@ use arc_swap::ArcSwapOption;
 use gate::Gate;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use predecessor::Heir;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
@@ -186,7 +186,6 @@ fn spawn(
 impl DataPlane {
     /// From the TAP to the underlay.
     fn carry_out(&self) -> io::Result<()> {
-        let mut frame = vec![0; MAX_FRAME];
         let mut outbound = Outbound::default();
         loop {
             self.tap_gate.pass();
@@ -198,15 +197,10 @@ impl DataPlane {
             }
             let now = clock::now();
             for _ in 0..FRAMES {
-                match self.tap.read(&mut frame) {
-                    Ok((header, length)) => {
-                        self.device
-                            .handle_frame(&mut outbound, header, &frame[..length], now)
-                    }
+                let read = |parts: &mut [IoSliceMut<'_>]| self.tap.read(parts);
+                match self.device.handle_read(&mut outbound, now, read) {
+                    Ok(()) => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                        self.device.drops().count(Reject::FrameMalformed);
-                    }
                     Err(error) => return Err(error),
                 }
                 if outbound.datagrams.bytes() >= BYTES {
@@ -270,9 +264,11 @@ impl DataPlane {
         now: Instant,
     ) {
         self.device.handle_datagrams(inbound, bytes, datagrams, now);
-        for (frame, &header) in inbound.frames.iter() {
-            if self.tap.write(header, frame).is_err() {
-                self.device.drops().count(Reject::TapWrite);
+        for frame in inbound.frames() {
+            if self.tap.write(frame.header(), frame.parts()).is_err() {
+                self.device
+                    .drops()
+                    .add(Reject::TapWrite, frame.packets() as u64);
             }
         }
         self.udp.send(&inbound.datagrams, self.device.drops());

@@ -10,6 +10,18 @@ use std::time::{Duration, Instant};
 
 mod boringtun;
 pub use self::boringtun::BoringtunEngine;
+#[cfg(hawser_null_cipher)]
+pub mod null;
+
+/// The engine of every lane.
+#[cfg(not(hawser_null_cipher))]
+pub type LaneEngine = BoringtunEngine;
+/// The engine of every lane, in a bench.
+#[cfg(hawser_null_cipher)]
+pub type LaneEngine = null::NullEngine;
+
+/// Whether this build sends packets in clear, as only a bench wants it.
+pub const NULL_CIPHER: bool = cfg!(hawser_null_cipher);
 
 /// The longest message of a handshake, in bytes; also boringtun's lower limit for its buffers.
 pub const HANDSHAKE_MAX: usize = 148;

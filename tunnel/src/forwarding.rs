@@ -9,7 +9,7 @@ use crate::lane::Lane;
 use crate::mtu;
 use crate::node::{ClusterId, NodeId};
 use crate::owners::Owners;
-use crate::state::{Checked, PeerKind};
+use crate::state::{Checked, Checksums, PeerKind};
 use crate::status::PodMtu;
 use crate::vni::Vni;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -25,6 +25,8 @@ pub struct Forwarding {
     pub node: NodeId,
     /// This node's overlay address.
     pub overlay: Ipv4Addr,
+    /// Whether checksums that a kernel left to be filled in stay so on their way to nodes of ours.
+    pub leaves_checksums: bool,
     /// The state that this table was made of.
     pub state: Checked,
     owners: Owners,
@@ -96,6 +98,7 @@ impl Forwarding {
             peers,
             by_index,
             by_key,
+            leaves_checksums: state.checksums == Checksums::Left,
             state,
         }
     }

@@ -10,13 +10,13 @@ use crate::geneve::{self, Geneve, Protocol, SourceOption};
 use crate::identity::{Identity, Mac, identity_mac};
 use crate::ip::Packet;
 use crate::lane::Lane;
+use crate::merge::{self, Frame, Joins, Merger};
 use crate::node::NodeId;
 use crate::overlay::{self, Body, Ends};
 use crate::reassembly::{Piece, Reassembly};
 use crate::reject::Reject;
 use crate::segment::ETHERNET_LEN;
 use crate::state::PeerKind;
-use crate::virtio;
 use crate::wireguard::Message;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -38,8 +38,7 @@ pub struct Inbound {
     run: Vec<Range<usize>>,
     run_lane: Option<(Arc<Peer>, Arc<Lane>, SocketAddr)>,
     halves: BTreeMap<NodeId, Reassembly>,
-    /// Frames that are ready for the TAP.
-    pub frames: Batch<virtio::Header>,
+    frames: Merger,
     /// Messages that go back to the underlay: replies of handshakes, and what waited for them.
     pub datagrams: Datagrams,
     packets: u64,
@@ -55,8 +54,10 @@ pub struct Accepted<'a> {
     pub protocol: Protocol,
     /// Whose it is, as a MAC address.
     pub source: Mac,
-    /// What the kernel still has to fill in.
-    pub header: virtio::Header,
+    /// What was read of it.
+    pub ip: Packet,
+    /// Whether its transport checksum holds only the sum of the pseudo-header.
+    pub checksum_left: bool,
 }
 
 /// Judges the Geneve packet of a peer. Pure: the same table and bytes, the same verdict.
@@ -93,7 +94,8 @@ pub fn accept<'a>(
         packet: payload,
         protocol,
         source: identity_mac(peer.id.cluster, identity),
-        header: offload(&packet, flags)?,
+        ip: packet,
+        checksum_left: is_checksum_left(&packet, flags)?,
     })
 }
 
@@ -116,25 +118,20 @@ fn entitled(table: &Forwarding, peer: &Peer, option: SourceOption) -> Result<Ide
     Ok(identity)
 }
 
-fn offload(packet: &Packet, flags: u16) -> Result<virtio::Header, Reject> {
+fn is_checksum_left(packet: &Packet, flags: u16) -> Result<bool, Reject> {
     if flags & SourceOption::CHECKSUM_NOT_FILLED == 0 {
-        return Ok(virtio::Header::COMPLETE);
+        return Ok(false);
     }
-    let offset = packet.checksum_offset().ok_or(Reject::OptionFlags)?;
-    let word = |value: usize| u16::try_from(value).map_err(|_| Reject::OptionFlags);
-    Ok(virtio::Header {
-        flags: virtio::Header::NEEDS_CSUM,
-        csum_start: word(ETHERNET_LEN + packet.transport)?,
-        csum_offset: word(offset)?,
-        ..virtio::Header::COMPLETE
-    })
+    packet.checksum_offset().ok_or(Reject::OptionFlags)?;
+    Ok(true)
 }
 
-fn write_frame(accepted: &Accepted<'_>, frame: &mut [u8]) {
-    frame[..6].copy_from_slice(&DEVICE_MAC);
-    frame[6..12].copy_from_slice(&accepted.source);
-    frame[12..ETHERNET_LEN].copy_from_slice(&(accepted.protocol as u16).to_be_bytes());
-    frame[ETHERNET_LEN..].copy_from_slice(accepted.packet);
+fn ethernet(source: Mac, protocol: Protocol) -> [u8; ETHERNET_LEN] {
+    let mut header = [0; ETHERNET_LEN];
+    header[..6].copy_from_slice(&DEVICE_MAC);
+    header[6..12].copy_from_slice(&source);
+    header[12..].copy_from_slice(&(protocol as u16).to_be_bytes());
+    header
 }
 
 /// The frame inside an overlay packet, for a capture; what would not be accepted has none.
@@ -152,14 +149,9 @@ pub(crate) fn captured_frame(peer: &Peer, direction: Direction, packet: &[u8]) -
             .source
             .map_or_else(|| peer.id.cluster.into(), |option| option.cluster),
     );
-    let mut frame = vec![0; ETHERNET_LEN + geneve.payload.len()];
-    let accepted = Accepted {
-        packet: geneve.payload,
-        protocol: geneve.protocol,
-        source: identity_mac(cluster.ok()?, identity),
-        header: virtio::Header::COMPLETE,
-    };
-    write_frame(&accepted, &mut frame);
+    let source = identity_mac(cluster.ok()?, identity);
+    let mut frame = ethernet(source, geneve.protocol).to_vec();
+    frame.extend_from_slice(geneve.payload);
     if direction == Direction::Sent {
         frame[..6].copy_from_slice(&GATEWAY_MAC);
     }
@@ -167,8 +159,20 @@ pub(crate) fn captured_frame(peer: &Peer, direction: Direction, packet: &[u8]) -
 }
 
 impl Inbound {
+    /// Joins packets to super-frames only as far as `joins` says.
+    pub fn set_joins(&mut self, joins: Joins) {
+        self.frames.set_joins(joins);
+    }
+
+    /// Frames that are ready for the TAP.
+    pub fn frames(&self) -> impl ExactSizeIterator<Item = Frame<'_>> {
+        let (bytes, _) = self.opened.runs();
+        self.frames.frames(bytes)
+    }
+
     /// Forgets the frames and messages that were delivered.
     pub fn clear(&mut self) {
+        self.opened.clear();
         self.frames.clear();
         self.datagrams.clear();
     }
@@ -229,13 +233,14 @@ impl Device {
             }
         }
         self.open_run(&table, inbound, bytes, now);
+        inbound.frames.finish(inbound.opened.bytes_mut());
     }
 
     fn open_run(&self, table: &Forwarding, inbound: &mut Inbound, bytes: &[u8], now: Instant) {
         let Some((peer, lane, from)) = inbound.run_lane.take() else {
             return;
         };
-        inbound.opened.clear();
+        let first = inbound.opened.len();
         let messages = inbound.run.iter().map(|range| &bytes[range.clone()]);
         lane.receive(
             messages,
@@ -244,53 +249,52 @@ impl Device {
             &mut inbound.opened,
             &mut inbound.datagrams,
         );
-        let Inbound {
-            opened,
-            frames,
-            halves,
-            run,
-            packets,
-            bytes: total,
-            ..
-        } = inbound;
-        for ((plaintext, result), range) in opened.iter().zip(run.iter()) {
-            let delivered = match result {
+        let count = inbound.run.len();
+        for at in 0..count {
+            let Some((range, result)) = inbound.opened.entry(first + at) else {
+                break;
+            };
+            let delivered = match *result {
                 Opened::Keepalive => continue,
-                Opened::Rejected(reason) => Err(*reason),
+                Opened::Rejected(reason) => Err(reason),
                 Opened::Packet => {
+                    let range = range.clone();
                     if self.capture().is_on() {
+                        let (opened, _) = inbound.opened.runs();
                         self.capture_plaintext(
                             Direction::Received,
                             &peer,
-                            &bytes[range.clone()],
-                            plaintext,
+                            &bytes[inbound.run[at].clone()],
+                            &opened[range.clone()],
                         );
                     }
-                    self.deliver(table, &peer, halves, plaintext, now, frames)
+                    self.deliver(table, &peer, inbound, range, now)
                 }
             };
             match delivered {
                 Ok(0) => {}
                 Ok(length) => {
-                    *packets += 1;
-                    *total += length as u64;
+                    inbound.packets += 1;
+                    inbound.bytes += length as u64;
                 }
                 Err(reason) => self.drops().count(reason),
             }
         }
-        run.clear();
+        inbound.run.clear();
     }
 
-    /// Returns the bytes of the pod packet that was delivered; 0 while its other half is missing.
+    /// Takes the plaintext at `range` of what was opened. Returns the bytes of the pod packet that was delivered; 0
+    /// while its other half is missing.
     fn deliver(
         &self,
         table: &Forwarding,
         peer: &Peer,
-        halves: &mut BTreeMap<NodeId, Reassembly>,
-        plaintext: &[u8],
+        inbound: &mut Inbound,
+        range: Range<usize>,
         now: Instant,
-        frames: &mut Batch<virtio::Header>,
     ) -> Result<usize, Reject> {
+        let (opened, _) = inbound.opened.runs();
+        let plaintext = &opened[range.clone()];
         let (
             Ends {
                 source,
@@ -304,9 +308,8 @@ impl Device {
         if destination != table.overlay {
             return Err(Reject::OverlayDestination);
         }
-        let whole;
         let datagram = match body {
-            Body::Whole(data) => &plaintext[Range::from(data)],
+            Body::Whole(data) => range.start + data.start..range.start + data.end,
             Body::Fragment {
                 id,
                 offset,
@@ -320,25 +323,27 @@ impl Device {
                     data: &plaintext[Range::from(data)],
                 };
                 let mut expired = || self.drops().count(Reject::OverlayReassembly);
-                match halves.entry(peer.id).or_default().handle_fragment(
-                    piece,
-                    now,
-                    &mut expired,
-                )? {
-                    Some(datagram) => {
-                        whole = datagram;
-                        whole.as_slice()
-                    }
-                    None => return Ok(0),
-                }
+                let halves = inbound.halves.entry(peer.id).or_default();
+                let Some(whole) = halves.handle_fragment(piece, now, &mut expired)? else {
+                    return Ok(0);
+                };
+                // Behind what was opened: there frames are made of it like of the others.
+                let start = inbound.opened.end();
+                inbound.opened.push(&whole, Opened::Packet);
+                start..start + whole.len()
             }
         };
-        let accepted = accept(table, peer, datagram)?;
-        frames.push_with(ETHERNET_LEN + accepted.packet.len(), |frame| {
-            write_frame(&accepted, frame);
-            Ok::<_, Reject>((frame.len(), accepted.header))
-        })?;
-        Ok(accepted.packet.len())
+        let (opened, _) = inbound.opened.runs();
+        let accepted = accept(table, peer, &opened[datagram.clone()])?;
+        let length = accepted.packet.len();
+        let piece = merge::Piece {
+            range: datagram.end - length..datagram.end,
+            ip: accepted.ip,
+            ethernet: ethernet(accepted.source, accepted.protocol),
+            checksum_left: accepted.checksum_left,
+        };
+        inbound.frames.push(opened, piece);
+        Ok(length)
     }
 
     /// Gives up halves whose other half did not come; once in a while is enough.

@@ -47,9 +47,14 @@ pub enum Fragment {
 impl Packet {
     /// Reads the headers of a packet that must be exactly as long as it says.
     pub fn parse(bytes: &[u8]) -> Result<Self, Reject> {
+        Self::parse_headers(bytes, bytes.len())
+    }
+
+    /// Reads the headers of a packet of `length` bytes of which at least the headers are in `bytes`.
+    pub fn parse_headers(bytes: &[u8], length: usize) -> Result<Self, Reject> {
         let packet = match bytes.first().map(|byte| byte >> 4) {
-            Some(4) => parse_ipv4(bytes),
-            Some(6) => parse_ipv6(bytes),
+            Some(4) => parse_ipv4(bytes, length),
+            Some(6) => parse_ipv6(bytes, length),
             _ => None,
         }
         .ok_or(Reject::InnerMalformed)?;
@@ -133,11 +138,11 @@ fn sum_v6(address: IpAddr) -> u32 {
     }
 }
 
-fn parse_ipv4(bytes: &[u8]) -> Option<Packet> {
+fn parse_ipv4(bytes: &[u8], whole: usize) -> Option<Packet> {
     let header = bytes.first_chunk::<20>()?;
     let transport = usize::from(header[0] & 0x0f) * 4;
     let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
-    if transport < 20 || length < transport || length != bytes.len() {
+    if transport < 20 || length < transport || length != whole {
         return None;
     }
     let flags = u16::from_be_bytes([header[6], header[7]]);
@@ -164,10 +169,10 @@ fn parse_ipv4(bytes: &[u8]) -> Option<Packet> {
     })
 }
 
-fn parse_ipv6(bytes: &[u8]) -> Option<Packet> {
+fn parse_ipv6(bytes: &[u8], whole: usize) -> Option<Packet> {
     let header = bytes.first_chunk::<40>()?;
     let length = 40 + usize::from(u16::from_be_bytes([header[4], header[5]]));
-    if length != bytes.len() {
+    if length != whole {
         return None;
     }
     let address = |at: usize| {

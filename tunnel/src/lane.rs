@@ -1,7 +1,7 @@
 //! One lane of one peer: its engine, where it is reached, and what waits for its handshake.
 
 use crate::batch::{Batch, Datagrams};
-use crate::engine::{BoringtunEngine, Engine, Handshake, Opened, Timeout};
+use crate::engine::{Engine, Handshake, LaneEngine, Opened, Timeout};
 use crate::key::{PresharedKey, PrivateKey, PublicKey};
 use crate::node::NodeId;
 use crate::reject::{Drops, Reject};
@@ -46,7 +46,7 @@ pub struct Lane {
 
 #[derive(Debug)]
 struct LaneState {
-    engine: BoringtunEngine,
+    engine: LaneEngine,
     endpoint: Option<SocketAddr>,
     waiting: Waiting,
     /// The peer has shown that it has the session too: it answered our initiation, or data of it
@@ -107,7 +107,7 @@ impl Lane {
         now: Instant,
     ) -> Self {
         let preshared = desired.preshared_key.as_ref();
-        let engine = BoringtunEngine::new(
+        let engine = LaneEngine::new(
             keys.private,
             &desired.public_key,
             preshared,

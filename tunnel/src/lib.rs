@@ -8,7 +8,8 @@
 //!
 //! [`device::Device`] is the whole data plane as a state machine that takes frames, datagrams, states
 //! and `now`. Start there. What it is made of has the names of its standards: [`geneve`], [`vni`],
-//! [`overlay`], [`identity`], [`owners`], [`forwarding`], [`lane`], [`engine`], [`mtu`], [`reject`].
+//! [`overlay`], [`identity`], [`owners`], [`forwarding`], [`lane`], [`engine`], [`segment`], [`merge`], [`mtu`],
+//! [`reject`].
 //! [`io`] touches the kernel and decides nothing; [`keeper`] and [`data_plane`] are the two processes
 //! of `hawser-tunnel`.
 
@@ -31,6 +32,7 @@ pub mod ip;
 pub mod keeper;
 pub mod key;
 pub mod lane;
+pub mod merge;
 pub mod mtu;
 pub mod node;
 pub mod outbound;

@@ -14,9 +14,13 @@ use crate::reject::Reject;
 use crate::segment::{ETHERNET_LEN, Segments};
 use crate::state::PeerKind;
 use crate::virtio;
+use std::io::IoSliceMut;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
+
+mod scatter;
+use scatter::{Found, Scatter};
 
 /// Plaintexts of one lane that are sealed together at most: what one UDP datagram with segmentation
 /// offload carries, and some more for small packets.
@@ -29,6 +33,7 @@ pub struct Outbound {
     lane: Option<(Arc<Peer>, Arc<Lane>)>,
     /// Messages that are ready to be sent.
     pub datagrams: Datagrams,
+    scatter: Scatter,
     /// Counts overlay fragments.
     fragment_id: u16,
     packets: u64,
@@ -45,6 +50,15 @@ struct Routed<'a> {
     flow: u32,
 }
 
+/// What all packets of a frame have in common on their way.
+struct Way {
+    template: overlay::Template,
+    /// Checksums are made here: the peer's kernel cannot be asked to.
+    fill: bool,
+    /// Bytes of the largest plaintext to the peer.
+    most: usize,
+}
+
 impl Outbound {
     /// Forgets the messages that were sent.
     pub fn clear(&mut self) {
@@ -58,23 +72,27 @@ impl Outbound {
             std::mem::take(&mut self.bytes),
         )
     }
+
+    fn count(&mut self, length: usize) {
+        self.packets += 1;
+        self.bytes += length as u64;
+    }
 }
 
-/// Judges a frame; `frame` starts with its Ethernet header.
+/// Judges a frame of `length` bytes behind its Ethernet header, of which at least the packet's headers are in `bytes`.
 fn route<'a>(
     table: &Forwarding,
     header: virtio::Header,
-    frame: &'a [u8],
+    ethernet: &[u8; ETHERNET_LEN],
+    bytes: &'a [u8],
+    length: usize,
 ) -> Result<Routed<'a>, Reject> {
-    let (ethernet, bytes) = frame
-        .split_first_chunk::<ETHERNET_LEN>()
-        .ok_or(Reject::FrameMalformed)?;
     let protocol = match [ethernet[12], ethernet[13]] {
         [0x08, 0x00] => Protocol::Ipv4,
         [0x86, 0xdd] => Protocol::Ipv6,
         _ => return Err(Reject::FrameNotIp),
     };
-    let packet = Packet::parse(bytes)?;
+    let packet = Packet::parse_headers(bytes, length)?;
     if packet.source.is_ipv4() != (protocol == Protocol::Ipv4) {
         return Err(Reject::FrameMalformed);
     }
@@ -108,6 +126,46 @@ fn is_link_local(address: IpAddr) -> bool {
 }
 
 impl Device {
+    /// Takes one frame that `read` fills in: into the parts that it is given, one after the other, an offload header
+    /// ([`virtio::LEN`] bytes) and the frame; it returns how many bytes that were. The parts are where payload stays
+    /// until it is sealed, if the frame is of the shape of those before it.
+    ///
+    /// # Errors
+    /// What `read` returned; then nothing was taken.
+    pub fn handle_read<E>(
+        &self,
+        out: &mut Outbound,
+        now: Instant,
+        read: impl FnOnce(&mut [IoSliceMut<'_>]) -> Result<usize, E>,
+    ) -> Result<(), E> {
+        let taken = out.scatter.read(&mut out.plaintexts, read)?;
+        let Some(found) = taken else {
+            self.drops().count(Reject::FrameMalformed);
+            return Ok(());
+        };
+        let Some(table) = self.table() else {
+            self.drops().count(Reject::NoState);
+            return Ok(());
+        };
+        let in_place = route(
+            &table,
+            found.header,
+            &found.ethernet,
+            found.beginning(),
+            found.length,
+        )
+        .ok()
+        .filter(|routed| found.is_in_place(&routed.segments));
+        if let Some(routed) = in_place {
+            self.encapsulate_in_place(&table, out, &routed, &found, now);
+        } else {
+            let frame = out.scatter.gather(&out.plaintexts, &found);
+            self.handle_frame(out, found.header, &frame, now);
+            out.scatter.give_back(frame);
+        }
+        Ok(())
+    }
+
     /// Takes one frame of the TAP. Packets stay in `out` until [`Self::flush`] or until they are
     /// enough to be sealed.
     pub fn handle_frame(
@@ -120,19 +178,27 @@ impl Device {
         let Some(table) = self.table() else {
             return self.drops().count(Reject::NoState);
         };
-        match route(&table, header, frame) {
-            Ok(routed) => self.encapsulate(&table, out, &routed, now),
+        let routed = frame
+            .split_first_chunk::<ETHERNET_LEN>()
+            .ok_or(Reject::FrameMalformed)
+            .and_then(|(ethernet, bytes)| route(&table, header, ethernet, bytes, bytes.len()));
+        match routed {
+            Ok(routed) => {
+                out.scatter.expect(&routed.segments);
+                self.encapsulate(&table, out, &routed, now);
+            }
             Err(reason) => self.drops().count(reason),
         }
     }
 
-    fn encapsulate(
+    /// Makes `out` ready for packets of a frame: what is there for another lane is sealed first.
+    fn prepare(
         &self,
         table: &Forwarding,
         out: &mut Outbound,
         routed: &Routed<'_>,
         now: Instant,
-    ) {
+    ) -> Result<Way, Reject> {
         let peer = &routed.peer;
         let lane = peer.lane(routed.flow);
         if out
@@ -142,9 +208,15 @@ impl Device {
         {
             self.flush(out, now);
         }
+        let most = peer.plaintext(lane.family());
+        let splits = routed.protocol == Protocol::Ipv6
+            && routed.segments.largest() <= usize::from(mtu::MIN_IPV6);
+        if routed.segments.largest() + overlay::LEN > most && !splits {
+            return Err(Reject::TooBig);
+        }
         out.lane
             .get_or_insert_with(|| (Arc::clone(peer), Arc::clone(lane)));
-        let fill = matches!(peer.kind, PeerKind::Foreign { .. });
+        let fill = !table.leaves_checksums || matches!(peer.kind, PeerKind::Foreign { .. });
         let flags = match routed.segments.leaves_checksum() && !fill {
             true => SourceOption::CHECKSUM_NOT_FILLED,
             false => 0,
@@ -155,40 +227,90 @@ impl Device {
             source: table.overlay,
             destination: peer.overlay,
         };
-        let most = peer.plaintext(lane.family());
-        let splits = routed.protocol == Protocol::Ipv6
-            && routed.segments.largest() <= usize::from(mtu::MIN_IPV6);
-        if routed.segments.largest() + overlay::LEN > most && !splits {
-            return self.drops().count(Reject::TooBig);
-        }
+        Ok(Way {
+            template: overlay::Template::new(ends, routed.flow, header),
+            fill,
+            most,
+        })
+    }
+
+    fn encapsulate(
+        &self,
+        table: &Forwarding,
+        out: &mut Outbound,
+        routed: &Routed<'_>,
+        now: Instant,
+    ) {
+        let mut way = match self.prepare(table, out, routed, now) {
+            Ok(way) => way,
+            Err(reason) => return self.drops().count(reason),
+        };
         for at in 0..routed.segments.count() {
             let length = routed.segments.length(at);
-            let appended = if length + overlay::LEN <= most {
+            let appended = if length + overlay::LEN <= way.most {
                 out.plaintexts
                     .push_with(padded(overlay::LEN + length), |room| {
                         let (head, inner) = room.split_at_mut(overlay::LEN);
-                        overlay::write(head, ends, routed.flow, &header, length);
+                        way.template.write(head, length);
                         let (inner, padding) = inner.split_at_mut(length);
-                        routed.segments.write(at, fill, inner);
+                        routed.segments.write(at, way.fill, inner);
                         padding.fill(0);
                         Ok((room.len(), ()))
                     })
             } else {
                 let mut inner = vec![0; length];
-                routed.segments.write(at, fill, &mut inner);
-                out.push_fragments(ends, routed.flow, &header, &inner, most)
+                routed.segments.write(at, way.fill, &mut inner);
+                out.push_fragments(&way, &inner)
             };
             match appended {
-                Ok(()) => {
-                    out.packets += 1;
-                    out.bytes += length as u64;
-                }
+                Ok(()) => out.count(length),
                 Err(reason) => self.drops().count(reason),
             }
-            if out.plaintexts.len() >= MAX_PLAINTEXTS {
-                self.flush(out, now);
-                out.lane = Some((Arc::clone(peer), Arc::clone(lane)));
+        }
+        self.flush_if_enough(out, now);
+    }
+
+    /// The same for a frame whose payload stands where it is sealed from.
+    fn encapsulate_in_place(
+        &self,
+        table: &Forwarding,
+        out: &mut Outbound,
+        routed: &Routed<'_>,
+        found: &Found,
+        now: Instant,
+    ) {
+        let mut way = match self.prepare(table, out, routed, now) {
+            Ok(way) => way,
+            Err(reason) => return self.drops().count(reason),
+        };
+        for at in 0..routed.segments.count() {
+            let length = routed.segments.length(at);
+            let plaintext = padded(overlay::LEN + length);
+            let start = found.slot(at);
+            let room = out.plaintexts.room(start, plaintext);
+            let (head, inner) = room.split_at_mut(overlay::LEN);
+            let (inner, padding) = inner.split_at_mut(length);
+            routed.segments.complete(at, way.fill, inner);
+            if length + overlay::LEN > way.most {
+                // One packet of IPv6's least MTU over a path that is narrower.
+                let inner = inner.to_vec();
+                match out.push_fragments(&way, &inner) {
+                    Ok(()) => out.count(length),
+                    Err(reason) => self.drops().count(reason),
+                }
+                continue;
             }
+            way.template.write(head, length);
+            padding.fill(0);
+            out.plaintexts.keep(start..start + plaintext, ());
+            out.count(length);
+        }
+        self.flush_if_enough(out, now);
+    }
+
+    fn flush_if_enough(&self, out: &mut Outbound, now: Instant) {
+        if out.plaintexts.len() >= MAX_PLAINTEXTS {
+            self.flush(out, now);
         }
     }
 
@@ -238,18 +360,11 @@ impl Device {
 }
 
 impl Outbound {
-    fn push_fragments(
-        &mut self,
-        ends: Ends,
-        flow: u32,
-        header: &geneve::Encoded,
-        inner: &[u8],
-        most: usize,
-    ) -> Result<(), Reject> {
+    fn push_fragments(&mut self, way: &Way, inner: &[u8]) -> Result<(), Reject> {
         self.fragment_id = self.fragment_id.wrapping_add(1);
         let mut room = vec![0; overlay::LEN + overlay::IPV4_LEN + inner.len()];
-        let lengths =
-            overlay::write_fragments(&mut room, ends, flow, header, inner, self.fragment_id, most);
+        let template = &way.template;
+        let lengths = template.write_fragments(&mut room, inner, self.fragment_id, way.most);
         let [first, second] = lengths.ok_or(Reject::TooBig)?;
         let (one, two) = room.split_at(first);
         for half in [one, &two[..second]] {

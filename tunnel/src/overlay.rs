@@ -86,6 +86,59 @@ fn write_ipv4(header: &mut [u8], ends: Ends, length: usize, id: u16, fragment: u
     header[10..12].copy_from_slice(&sum.to_be_bytes());
 }
 
+/// The [`LEN`] bytes in front of pod packets of one flow, made once for all of one length.
+#[derive(Clone, Debug)]
+pub struct Template {
+    ends: Ends,
+    flow: u32,
+    geneve: Encoded,
+    inner: usize,
+    bytes: [u8; LEN],
+}
+
+impl Template {
+    /// For the packets of a flow.
+    pub fn new(ends: Ends, flow: u32, geneve: Encoded) -> Self {
+        let mut bytes = [0; LEN];
+        write(&mut bytes, ends, flow, &geneve, 0);
+        Self {
+            ends,
+            flow,
+            geneve,
+            inner: 0,
+            bytes,
+        }
+    }
+
+    /// Writes the bytes in front of a packet of `inner` bytes.
+    pub fn write(&mut self, header: &mut [u8], inner: usize) {
+        if inner != self.inner {
+            self.inner = inner;
+            write(&mut self.bytes, self.ends, self.flow, &self.geneve, inner);
+        }
+        header[..LEN].copy_from_slice(&self.bytes);
+    }
+
+    /// Splits a packet that is too large for one message; see [`write_fragments`].
+    pub fn write_fragments(
+        &self,
+        out: &mut [u8],
+        inner: &[u8],
+        id: u16,
+        plaintext: usize,
+    ) -> Option<[usize; 2]> {
+        write_fragments(
+            out,
+            self.ends,
+            self.flow,
+            &self.geneve,
+            inner,
+            id,
+            plaintext,
+        )
+    }
+}
+
 /// Writes the [`LEN`] bytes in front of a pod packet of `inner` bytes.
 pub fn write(header: &mut [u8], ends: Ends, flow: u32, geneve: &Encoded, inner: usize) {
     write_ipv4(header, ends, LEN + inner, 0, DONT_FRAGMENT);

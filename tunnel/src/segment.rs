@@ -16,6 +16,7 @@ const TCP_CWR: u8 = 0x80;
 /// A frame from the kernel, seen as one or more packets.
 #[derive(Clone, Copy, Debug)]
 pub struct Segments<'a> {
+    /// The packet, or the beginning of it with all headers.
     packet: &'a [u8],
     ip: Packet,
     /// Bytes of all headers, which every segment repeats.
@@ -23,6 +24,15 @@ pub struct Segments<'a> {
     /// Bytes of payload in each but the last.
     size: usize,
     checksum: Checksum,
+    /// Sums that all segments share: of the IPv4 header without length and identification, and of the pseudo-header
+    /// without the length.
+    sums: Sums,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    network: u32,
+    pseudo: u32,
 }
 
 /// What is to be done about the transport checksum of each packet.
@@ -43,7 +53,8 @@ pub enum Checksum {
 }
 
 impl<'a> Segments<'a> {
-    /// Reads what the kernel said of a frame; `packet` is the frame without its Ethernet header.
+    /// Reads what the kernel said of a frame; `packet` is the frame without its Ethernet header. It may end behind the
+    /// headers where the payload is in its place already: then only [`Self::complete`] may be called.
     pub fn new(header: Header, packet: &'a [u8], ip: Packet) -> Result<Self, Reject> {
         let gso = header.gso().ok_or(Reject::FrameMalformed)?;
         let checksum = if header.needs_checksum() {
@@ -53,7 +64,7 @@ impl<'a> Segments<'a> {
             let at = start + usize::from(header.csum_offset);
             // A pod with a packet socket says what it likes here. Addresses and ports were judged: no sum is
             // written over them.
-            if at + 2 > packet.len() || start < ip.transport || at < ip.transport + PORTS_LEN {
+            if at + 2 > ip.length || start < ip.transport || at < ip.transport + PORTS_LEN {
                 return Err(Reject::FrameMalformed);
             }
             match ip.checksum_offset() {
@@ -66,7 +77,7 @@ impl<'a> Segments<'a> {
             Checksum::Filled
         };
         let (headers, size) = match gso {
-            Gso::None => (packet.len(), 0),
+            Gso::None => (ip.length, 0),
             Gso::TcpV4 | Gso::TcpV6 if ip.protocol == protocol::TCP => {
                 let offset = packet
                     .get(ip.transport + 12)
@@ -92,13 +103,48 @@ impl<'a> Segments<'a> {
         {
             return Err(Reject::FrameMalformed);
         }
-        Ok(Self {
+        let mut segments = Self {
             packet,
             ip,
             headers,
             size,
             checksum,
-        })
+            sums: Sums::default(),
+        };
+        if split {
+            segments.sums = segments.shared_sums();
+        }
+        Ok(segments)
+    }
+
+    fn shared_sums(&self) -> Sums {
+        let without_length = Packet {
+            length: self.ip.transport,
+            ..self.ip
+        };
+        let mut network = 0;
+        if self.ip.source.is_ipv4() {
+            let ihl = usize::from(self.packet[0] & 0x0f) * 4;
+            let fixed = [0..2, 6..10, 12..ihl];
+            network = fixed
+                .map(|range| checksum::sum(&self.packet[range]))
+                .iter()
+                .sum();
+        }
+        Sums {
+            network,
+            pseudo: without_length.pseudo_header_sum(),
+        }
+    }
+
+    /// Bytes of the headers that every segment repeats; of one packet, all of it.
+    pub fn headers(&self) -> usize {
+        self.headers
+    }
+
+    /// Bytes of payload in each segment but the last; 0 of one packet.
+    pub fn size(&self) -> usize {
+        self.size
     }
 
     /// How many packets there are.
@@ -106,27 +152,25 @@ impl<'a> Segments<'a> {
         if self.size == 0 {
             1
         } else {
-            (self.packet.len() - self.headers)
-                .div_ceil(self.size)
-                .max(1)
+            (self.ip.length - self.headers).div_ceil(self.size).max(1)
         }
     }
 
     /// Bytes of the largest packet.
     pub fn largest(&self) -> usize {
         if self.size == 0 {
-            self.packet.len()
+            self.ip.length
         } else {
-            self.packet.len().min(self.headers + self.size)
+            self.ip.length.min(self.headers + self.size)
         }
     }
 
     /// Bytes of packet `at`.
     pub fn length(&self, at: usize) -> usize {
         if self.size == 0 {
-            return self.packet.len();
+            return self.ip.length;
         }
-        let payload = self.packet.len() - self.headers;
+        let payload = self.ip.length - self.headers;
         self.headers + (payload - at * self.size).min(self.size)
     }
 
@@ -141,7 +185,18 @@ impl<'a> Segments<'a> {
         if self.size == 0 {
             out.copy_from_slice(self.packet);
         } else {
-            self.write_segment(at, out);
+            let start = self.headers + at * self.size;
+            let data = &mut out[self.headers..];
+            data.copy_from_slice(&self.packet[start..start + data.len()]);
+        }
+        self.complete(at, fill, out);
+    }
+
+    /// Writes the headers and checksums of packet `at` into `out`, where its payload is already; of one packet all bytes
+    /// are.
+    pub fn complete(&self, at: usize, fill: bool, out: &mut [u8]) {
+        if self.size > 0 {
+            self.write_headers(at, out);
         }
         match self.checksum {
             Checksum::Filled => {}
@@ -154,7 +209,7 @@ impl<'a> Segments<'a> {
                 out[field..field + 2].copy_from_slice(&sum.to_be_bytes());
             }
             Checksum::NotFilled(field) => {
-                let mut sum = self.segment_ip(out.len()).pseudo_header_sum();
+                let mut sum = self.sums.pseudo + u32::from(low_bits(out.len() - self.ip.transport));
                 if fill {
                     out[field..field + 2].fill(0);
                     sum += checksum::sum(&out[self.ip.transport..]);
@@ -174,25 +229,17 @@ impl<'a> Segments<'a> {
         }
     }
 
-    fn segment_ip(&self, length: usize) -> Packet {
-        Packet { length, ..self.ip }
-    }
-
-    fn write_segment(&self, at: usize, out: &mut [u8]) {
-        let start = self.headers + at * self.size;
-        let payload = out.len() - self.headers;
-        let (headers, data) = out.split_at_mut(self.headers);
+    fn write_headers(&self, at: usize, out: &mut [u8]) {
+        let total = out.len();
+        let headers = &mut out[..self.headers];
         headers.copy_from_slice(&self.packet[..self.headers]);
-        data.copy_from_slice(&self.packet[start..start + payload]);
-        let total = headers.len() + payload;
         if self.ip.source.is_ipv4() {
             let id = u16::from_be_bytes([headers[4], headers[5]]).wrapping_add(low_bits(at));
-            headers[2..4].copy_from_slice(&low_bits(total).to_be_bytes());
+            let length = low_bits(total);
+            let sum = self.sums.network + u32::from(id) + u32::from(length);
+            headers[2..4].copy_from_slice(&length.to_be_bytes());
             headers[4..6].copy_from_slice(&id.to_be_bytes());
-            headers[10..12].fill(0);
-            let ihl = usize::from(headers[0] & 0x0f) * 4;
-            let sum = !checksum::fold(checksum::sum(&headers[..ihl]));
-            headers[10..12].copy_from_slice(&sum.to_be_bytes());
+            headers[10..12].copy_from_slice(&(!checksum::fold(sum)).to_be_bytes());
         } else {
             headers[4..6].copy_from_slice(&low_bits(total - 40).to_be_bytes());
         }

@@ -39,6 +39,27 @@ pub struct State {
     pub peers: BTreeMap<NodeId, Peer>,
     /// What must never be on an underlay link in clear.
     pub guard: Guard,
+    /// What becomes of the transport checksums of packets that pods leave to be offloaded.
+    #[serde(default, skip_serializing_if = "Checksums::is_default")]
+    pub checksums: Checksums,
+}
+
+/// What becomes of transport checksums that a pod's kernel left to be filled in, on the way to nodes that speak our
+/// option. Foreign peers always get them filled in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Checksums {
+    /// They stay as they are; the receiver's kernel fills them in where a packet leaves over hardware.
+    #[default]
+    Left,
+    /// They are filled in here.
+    Filled,
+}
+
+impl Checksums {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What is known of a cluster.

@@ -94,6 +94,8 @@ impl Fault {
 pub enum Rule {
     #[error("must be 0 to 16777215 (24 bits); choose another")]
     Vni,
+    #[error("must be left or filled; leave it out for left")]
+    Checksums,
     #[error("must be 1 to 2047; choose another")]
     ClusterId,
     #[error("must be 1 to 65534; choose another")]

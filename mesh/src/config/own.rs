@@ -6,7 +6,7 @@ use super::prefix::{self, Owners};
 use super::raw;
 use hawser_tunnel::identity::Identity;
 use hawser_tunnel::node::{NodeId, NodeIndex};
-use hawser_tunnel::state::Cluster;
+use hawser_tunnel::state::{Checksums, Cluster};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -74,6 +74,15 @@ pub(super) fn socket(text: Option<&str>) -> Result<PathBuf, Fault> {
         ));
     }
     Ok(PathBuf::from(text))
+}
+
+/// Whether transport checksums are left to be filled in by the receiver's kernel.
+pub(super) fn checksums(text: Option<&str>) -> Result<Checksums, Fault> {
+    match text {
+        None | Some("left") => Ok(Checksums::Left),
+        Some("filled") => Ok(Checksums::Filled),
+        Some(other) => Err(Fault::new("tunnel.checksums", other, Rule::Checksums)),
+    }
 }
 
 /// Reads the name of a network device.

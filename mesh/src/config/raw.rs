@@ -50,6 +50,7 @@ pub(super) struct OwnNode {
 pub(super) struct Tunnel {
     pub(super) socket: Option<String>,
     pub(super) device: Option<String>,
+    pub(super) checksums: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

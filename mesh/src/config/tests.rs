@@ -117,6 +117,11 @@ fn every_bad_field_has_its_line() {
             "clusterset.vni: seven: must be 0 to 16777215 (24 bits); choose another",
         ),
         (
+            "device: hawser0 }",
+            "device: hawser0, checksums: none }",
+            "tunnel.checksums: none: must be left or filled; leave it out for left",
+        ),
+        (
             "name: west, id: 2",
             "name: west, id: 4096",
             "clusters[1].id: 4096: must be 1 to 2047; choose another",

@@ -79,7 +79,7 @@ pub(super) fn mid_session(input: &[u8]) {
         .device
         .handle_datagrams(&mut inbound, &bytes, datagrams.into_iter(), world.now);
     let reasons = grown(&before, world.device.drops());
-    assert_eq!(inbound.frames.len(), 0, "a packet that nobody sealed");
+    assert_eq!(inbound.frames().len(), 0, "a packet that nobody sealed");
     assert_eq!(reasons.len(), total, "{reasons:?} of {total} datagrams");
     assert!(
         reasons.iter().all(|&reason| reason <= Reject::WgNoSession),
@@ -103,14 +103,14 @@ pub(super) fn mid_session(input: &[u8]) {
 fn still_in_session(world: &mut World, honest: &[u8], inbound: &mut Inbound) {
     world.native.tell(&world.device, inbound, honest, world.now);
     assert_eq!(
-        inbound.frames.len(),
+        inbound.frames().len(),
         1,
         "{:?}",
         world.device.drops().by_name()
     );
     inbound.clear();
     world.native.tell(&world.device, inbound, honest, world.now);
-    assert_eq!(inbound.frames.len(), 0, "a replay was delivered");
+    assert_eq!(inbound.frames().len(), 0, "a replay was delivered");
     let status = world.device.peer_status(world.now);
     for speaker in [&world.native, &world.foreign] {
         let peer = status.iter().find(|peer| peer.id == speaker.id);

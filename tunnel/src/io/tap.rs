@@ -11,9 +11,6 @@ use std::os::unix::fs::OpenOptionsExt;
 
 mod ioctl;
 
-/// The longest frame that the kernel hands over: a packet of 64 KiB and its Ethernet header.
-pub const MAX_FRAME: usize = 65_536 + crate::segment::ETHERNET_LEN;
-
 /// A TAP that this process is attached to.
 #[derive(Debug)]
 pub struct Tap {
@@ -154,23 +151,26 @@ impl Tap {
         })
     }
 
-    /// Reads one frame into `frame`; returns its header and length. Never waits.
-    pub fn read(&self, frame: &mut [u8]) -> io::Result<(virtio::Header, usize)> {
-        let mut header = [0; virtio::LEN];
-        let mut parts = [IoSliceMut::new(&mut header), IoSliceMut::new(frame)];
-        let length = uio::readv(&self.fd, &mut parts)?;
-        let length = length
-            .checked_sub(virtio::LEN)
-            .ok_or(io::ErrorKind::InvalidData)?;
-        Ok((virtio::Header::parse(&header), length))
+    /// Reads one frame with its offload header into `parts`, one after the other; returns how many bytes. Never waits.
+    pub fn read(&self, parts: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        Ok(uio::readv(&self.fd, parts)?)
     }
 
-    /// Writes one frame. Never waits.
-    pub fn write(&self, header: virtio::Header, frame: &[u8]) -> io::Result<()> {
-        uio::writev(
-            &self.fd,
-            &[IoSlice::new(&header.encode()), IoSlice::new(frame)],
-        )?;
+    /// Writes one frame, whose parts stand apart. Never waits.
+    pub fn write<'a>(
+        &self,
+        header: virtio::Header,
+        frame: impl Iterator<Item = &'a [u8]>,
+    ) -> io::Result<()> {
+        let header = header.encode();
+        let mut parts = [IoSlice::new(&[]); PARTS];
+        parts[0] = IoSlice::new(&header);
+        let mut count = 1;
+        for (slot, part) in parts[1..].iter_mut().zip(frame) {
+            *slot = IoSlice::new(part);
+            count += 1;
+        }
+        uio::writev(&self.fd, &parts[..count])?;
         Ok(())
     }
 
@@ -190,6 +190,9 @@ impl AsFd for Tap {
         self.fd.as_fd()
     }
 }
+
+/// Parts of a frame that is written: offload header, Ethernet header, the first packet, and what was joined to it.
+const PARTS: usize = 2 + crate::merge::MAX_PARTS;
 
 /// Frames that wait while the data plane is restarted: at 10,000 packets a second, 400 ms.
 const QUEUE: i32 = 4_000;

@@ -38,12 +38,8 @@ impl Liar {
         let datagrams = [(0..message.len(), address(0))].into_iter();
         node.device
             .handle_datagrams(&mut node.inbound, message, datagrams, world.now);
-        node.delivered.extend(
-            node.inbound
-                .frames
-                .iter()
-                .map(|(frame, &header)| (header, frame.to_vec())),
-        );
+        node.delivered
+            .extend(node.inbound.frames().flat_map(|frame| frame.split()));
         let replies = node
             .inbound
             .datagrams

@@ -68,6 +68,7 @@ pub fn state(node: usize, kind: PeerKind) -> State {
     let identity = |number: u32| number.try_into().unwrap();
     let other = 1 - node;
     State {
+        checksums: hawser_tunnel::state::Checksums::Left,
         vni: Default::default(),
         node: id(node),
         prefixes: parse(prefixes(node)),
@@ -189,12 +190,7 @@ impl World {
             [(0..datagram.len(), from)].into_iter(),
             self.now,
         );
-        delivered.extend(
-            inbound
-                .frames
-                .iter()
-                .map(|(frame, &header)| (header, frame.to_vec())),
-        );
+        delivered.extend(inbound.frames().flat_map(|frame| frame.split()));
         device.count(None, Some(inbound));
         let mut out = Datagrams::default();
         inbound

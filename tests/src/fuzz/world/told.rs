@@ -139,6 +139,7 @@ pub(in crate::fuzz) fn state() -> State {
     let pods = identities::<Vec<_>>(&[2000, 1]);
     let address = |text: &str| text.parse::<IpAddr>().expect("an address of the world");
     State {
+        checksums: hawser_tunnel::state::Checksums::Left,
         vni: Default::default(),
         node: id("2/1"),
         prefixes: nets(&own),
