@@ -6,6 +6,7 @@ use hawser_tunnel::data_plane::{self, Inherited};
 use hawser_tunnel::engine::NULL_CIPHER;
 use hawser_tunnel::io::{key_file, nft::Nft, process, tap::Tap, udp::Sockets};
 use hawser_tunnel::keeper::{self, KeeperError};
+use hawser_tunnel::offload::Offload;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -40,6 +41,10 @@ enum Command {
         /// The UDP port.
         #[arg(long, default_value_t = 51820, value_parser = clap::value_parser!(u16).range(1..))]
         port: u16,
+        /// Offloads not to use, where a device does them wrongly: tap-checksum, tap-tcp, tap-udp, join-tcp, join-udp,
+        /// udp-gso, udp-gro.
+        #[arg(long, value_delimiter = ',', value_name = "OFFLOADS")]
+        without: Vec<Offload>,
     },
     /// Makes the node's WireGuard key if there is none, and prints its public half.
     Key {
@@ -80,6 +85,8 @@ enum Command {
         device: String,
         #[arg(long)]
         port: u16,
+        #[arg(long, value_delimiter = ',')]
+        without: Vec<Offload>,
     },
 }
 
@@ -134,11 +141,13 @@ impl Args {
                 socket,
                 device,
                 port,
+                without,
             } => Ok(keeper::run(keeper::Options {
                 state_dir,
                 socket,
                 device,
                 port,
+                without: without.into_iter().collect(),
             })?),
             Command::Key { state_dir } => {
                 let key = key_file::load_or_make(&state_dir)?;
@@ -164,6 +173,7 @@ impl Args {
                 state_dir,
                 device,
                 port,
+                without,
             } => {
                 let inherited = Inherited {
                     tap: process::take_inherited(tap)?,
@@ -184,6 +194,7 @@ impl Args {
                     state_dir,
                     device,
                     port,
+                    without: without.into_iter().collect(),
                 };
                 data_plane::run(inherited, options).map_err(|error| Failure { code: 1, error })
             }

@@ -17,12 +17,15 @@ use crate::inbound::Inbound;
 use crate::io::address_watch::AddressWatch;
 use crate::io::control_server;
 use crate::io::state_file::StateFile;
-use crate::io::tap::{Offloads, Tap};
+use crate::io::tap::Tap;
 use crate::io::udp::{Received, Sockets, UdpSockets};
-use crate::io::{clock, key_file, process};
+use crate::io::{clock, key_file, offload_test, process};
 use crate::keeper::KeeperClient;
+use crate::merge::{Frame, Joins};
+use crate::offload::{Offload, Offloads, Standing, Without};
 use crate::outbound::Outbound;
 use crate::reject::Reject;
+use crate::virtio::Gso;
 use arc_swap::ArcSwapOption;
 use gate::Gate;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -90,6 +93,8 @@ pub struct Options {
     pub device: String,
     /// The UDP port.
     pub port: u16,
+    /// Offloads that are not wanted.
+    pub without: Without,
 }
 
 struct DataPlane {
@@ -97,7 +102,7 @@ struct DataPlane {
     tap: Tap,
     udp: UdpSockets,
     handshakes: UdpSockets,
-    offloads: Offloads,
+    offloads: Arc<Offloads>,
     options: Options,
     started: Instant,
     control: Mutex<control::Control>,
@@ -116,9 +121,10 @@ pub fn run(inherited: Inherited, options: Options) -> Result<(), Box<dyn std::er
     let key = key_file::load_or_make(&options.state_dir)?;
     process::drop_privileges()?;
     let tap = Tap::inherit(inherited.tap);
-    let offloads = tap.set_offloads();
-    let udp = UdpSockets::inherit(inherited.udp)?;
-    let handshakes = UdpSockets::inherit(inherited.handshakes)?;
+    let offloads = Arc::new(Offloads::new(&options.without));
+    offload_test::run(&tap, &offloads);
+    let udp = UdpSockets::inherit(inherited.udp, Arc::clone(&offloads))?;
+    let handshakes = UdpSockets::inherit(inherited.handshakes, Arc::clone(&offloads))?;
     let now = clock::now();
     let plane = Arc::new(DataPlane {
         device: Device::new(key, clock::random()?, now),
@@ -146,11 +152,12 @@ pub fn run(inherited: Inherited, options: Options) -> Result<(), Box<dyn std::er
         .map(|stream| plane.listen_to(stream))
         .transpose()?;
     plane.restore();
-    let (gso, gro) = plane.udp.offloads();
-    info!(
-        public_key = %plane.device.public_key(), tap_checksum = offloads.checksum, tap_tcp = offloads.tcp,
-        tap_udp = offloads.udp, udp_gso = gso, udp_gro = gro, "data plane runs"
-    );
+    info!(public_key = %plane.device.public_key(), "data plane runs");
+    for (offload, standing) in plane.offloads.standings() {
+        if standing != Standing::Used {
+            info!(%offload, %standing, "goes on without an offload");
+        }
+    }
     spawn("timer", &plane, DataPlane::tick)?;
     match takeover {
         Some(takeover) => plane.take_over(&takeover)?,
@@ -264,16 +271,49 @@ impl DataPlane {
         now: Instant,
     ) {
         self.device.handle_datagrams(inbound, bytes, datagrams, now);
+        inbound.set_joins(self.joins());
         for frame in inbound.frames() {
             if self.tap.write(frame.header(), frame.parts()).is_err() {
-                self.device
-                    .drops()
-                    .add(Reject::TapWrite, frame.packets() as u64);
+                self.write_apart(&frame);
             }
         }
         self.udp.send(&inbound.datagrams, self.device.drops());
         self.device.count(None, Some(inbound));
         inbound.clear();
+    }
+
+    /// Which packets the TAP takes in one frame.
+    fn joins(&self) -> Joins {
+        Joins {
+            tcp: self.offloads.uses(Offload::JoinTcp),
+            udp: self.offloads.uses(Offload::JoinUdp),
+        }
+    }
+
+    /// Writes the packets of a frame that was refused one by one. Kernels were known to refuse super-frames that they
+    /// took before.
+    fn write_apart(&self, frame: &Frame<'_>) {
+        let packets = frame.packets();
+        let write = |(header, packet): &(_, Vec<u8>)| {
+            self.tap
+                .write(*header, std::iter::once(&packet[..]))
+                .is_ok()
+        };
+        let written = match packets {
+            1 => 0,
+            _ => frame.split().iter().filter(|packet| write(packet)).count(),
+        };
+        if packets > 1 && written > 0 {
+            let offload = match frame.header().gso() {
+                Some(Gso::UdpL4) => Offload::JoinUdp,
+                _ => Offload::JoinTcp,
+            };
+            if self.offloads.refuse(offload) {
+                warn!(%offload, "refused by the kernel: packets are written one by one");
+            }
+        }
+        let lost = packets - written;
+        self.device.drops().add(Reject::TapWrite, lost as u64);
     }
 
     /// Peers follow this node to a new address when they hear from it, and it may have nothing to

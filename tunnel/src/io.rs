@@ -10,6 +10,7 @@ pub mod key_file;
 pub mod message;
 pub mod netlink_watch;
 pub mod nft;
+pub mod offload_test;
 pub mod process;
 pub mod state_file;
 pub mod tap;

@@ -9,6 +9,7 @@ use crate::io::process;
 use crate::io::tap::{Tap, TapError};
 use crate::io::udp::{self, Sockets, UdpError};
 use crate::io::{clock, key_file};
+use crate::offload::Without;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
@@ -56,6 +57,8 @@ pub struct Options {
     pub device: String,
     /// The UDP port.
     pub port: u16,
+    /// Offloads that the data plane does without.
+    pub without: Without,
 }
 
 /// Why the keeper did not start, or ended. One line each.
@@ -237,6 +240,9 @@ impl Held {
             .args(["--port".to_owned(), self.options.port.to_string()])
             .arg("--state-dir")
             .arg(&self.options.state_dir);
+        for offload in self.options.without.iter() {
+            command.args(["--without", offload.name()]);
+        }
         let mut fds = Vec::new();
         let mut hand = |option: &str, fd: i32| {
             command.args([option.to_owned(), fd.to_string()]);

@@ -35,6 +35,7 @@ pub mod lane;
 pub mod merge;
 pub mod mtu;
 pub mod node;
+pub mod offload;
 pub mod outbound;
 pub mod overlay;
 pub mod owners;

@@ -1,6 +1,7 @@
 //! What the data plane says of itself.
 
 use crate::node::NodeId;
+use crate::offload::{Offload, Standing};
 use crate::state::Revision;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -32,8 +33,8 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
     /// Packets, bytes and drops.
     pub counters: Counters,
-    /// What this machine's offloads allow, by name.
-    pub offloads: BTreeMap<String, bool>,
+    /// Which of the kernel's offloads are in use.
+    pub offloads: BTreeMap<Offload, Standing>,
 }
 
 /// Process ids.

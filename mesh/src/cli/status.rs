@@ -4,6 +4,7 @@ use super::{Outcome, Output, print};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use hawser_tunnel::control::{Request, Response, Role};
 use hawser_tunnel::io::control_client::ControlClient;
+use hawser_tunnel::offload::Standing;
 use hawser_tunnel::status::{PeerStatus, Status};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -58,6 +59,11 @@ fn text(status: &Status) -> Result<String, std::fmt::Error> {
         counters.rx_packets,
         bytes(counters.rx_bytes)
     )?;
+    for (offload, standing) in &status.offloads {
+        if *standing != Standing::Used {
+            writeln!(text, "without   {offload}: {standing}")?;
+        }
+    }
     writeln!(text, "\n{}", peers(&status.peers))?;
     for (title, rows) in [
         ("DROPPED BECAUSE", &counters.drops),

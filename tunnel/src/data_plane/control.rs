@@ -10,7 +10,6 @@ use crate::node::NodeId;
 use crate::outbound::Outbound;
 use crate::state::{Change, Checked, Digest, Revision, State};
 use crate::status::{Counters, Pids, Status};
-use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::PoisonError;
@@ -213,7 +212,6 @@ impl DataPlane {
 
     fn status(&self, control: &mut Control) -> Status {
         let now = clock::now();
-        let (gso, gro) = self.udp.offloads();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node: self.device.table().map(|table| table.node),
@@ -230,13 +228,7 @@ impl DataPlane {
             },
             peers: self.device.peer_status(now),
             counters: self.counters(control),
-            offloads: BTreeMap::from([
-                ("tap_checksum".to_owned(), self.offloads.checksum),
-                ("tap_tcp".to_owned(), self.offloads.tcp),
-                ("tap_udp".to_owned(), self.offloads.udp),
-                ("udp_gso".to_owned(), gso),
-                ("udp_gro".to_owned(), gro),
-            ]),
+            offloads: self.offloads.standings(),
         }
     }
 }

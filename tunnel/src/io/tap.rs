@@ -1,6 +1,7 @@
 //! The TAP: layer 2, with virtio-net headers and the kernel's offloads.
 
 use crate::inbound::DEVICE_MAC;
+use crate::offload::{Offload, Offloads};
 use crate::virtio;
 use nix::errno::Errno;
 use nix::sys::uio;
@@ -15,17 +16,6 @@ mod ioctl;
 #[derive(Debug)]
 pub struct Tap {
     fd: OwnedFd,
-}
-
-/// Which offloads the kernel granted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Offloads {
-    /// Checksums are left to be made.
-    pub checksum: bool,
-    /// TCP comes in super-frames.
-    pub tcp: bool,
-    /// UDP comes in super-frames where the sender made such.
-    pub udp: bool,
 }
 
 /// Why there is no TAP.
@@ -123,32 +113,14 @@ impl Tap {
         })
     }
 
-    /// Asks for offloads, most first, and says which were granted.
-    pub fn set_offloads(&self) -> Offloads {
-        [
-            Offloads {
-                checksum: true,
-                tcp: true,
-                udp: true,
-            },
-            Offloads {
-                checksum: true,
-                tcp: true,
-                udp: false,
-            },
-            Offloads {
-                checksum: true,
-                tcp: false,
-                udp: false,
-            },
-        ]
-        .into_iter()
-        .find(|&offloads| ioctl::set_offloads(self.fd.as_fd(), offloads).is_ok())
-        .unwrap_or(Offloads {
-            checksum: false,
-            tcp: false,
-            udp: false,
-        })
+    /// Asks for offloads, most first; those that are not granted are told to `offloads`.
+    pub fn set_offloads(&self, offloads: &Offloads) {
+        for most in [Offload::TapUdp, Offload::TapTcp, Offload::TapChecksum] {
+            if ioctl::set_offloads(self.fd.as_fd(), offloads).is_ok() {
+                return;
+            }
+            offloads.refuse(most);
+        }
     }
 
     /// Reads one frame with its offload header into `parts`, one after the other; returns how many bytes. Never waits.

@@ -2,6 +2,7 @@
 //! ways where the kernel has it.
 
 use crate::batch::Datagrams;
+use crate::offload::{Offload, Offloads};
 use crate::reject::{Drops, Reject};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -11,7 +12,9 @@ use std::io::{self, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
+use tracing::warn;
 
 /// Bytes that may wait in each socket: what arrives at 1 Gbit/s while a data plane is restarted.
 const BUFFER: usize = 8 << 20;
@@ -33,6 +36,7 @@ const SEND_PATIENCE: Duration = Duration::from_millis(20);
 pub struct UdpSockets {
     v4: Option<Lane>,
     v6: Option<Lane>,
+    offloads: Arc<Offloads>,
 }
 
 #[derive(Debug)]
@@ -195,26 +199,29 @@ fn bind_one(domain: Domain, address: SocketAddr, shared: bool) -> Result<OwnedFd
 }
 
 impl UdpSockets {
-    /// Takes over sockets that were bound by [`bind`].
-    pub fn inherit(sockets: Sockets) -> io::Result<Self> {
+    /// Takes over sockets that were bound by [`bind`]. What the kernel refuses of offloads is told to `offloads`, now
+    /// and later.
+    pub fn inherit(sockets: Sockets, offloads: Arc<Offloads>) -> io::Result<Self> {
         let lane = |fd: OwnedFd| {
             let socket = UdpSocket::from(fd);
             let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+            if state.gro_segments() <= 1 {
+                offloads.refuse(Offload::UdpGro);
+            }
+            if state.max_gso_segments() <= 1 {
+                offloads.refuse(Offload::UdpGso);
+            }
+            if !offloads.uses(Offload::UdpGro) {
+                // Another data plane may have switched it on for this socket.
+                let _ = setsockopt(&socket, sockopt::UdpGroSegment, &false);
+            }
             Ok::<_, io::Error>(Lane { socket, state })
         };
         Ok(Self {
             v4: Some(lane(sockets.v4)?),
             v6: sockets.v6.map(lane).transpose()?,
+            offloads,
         })
-    }
-
-    /// Whether the kernel segments what is sent and joins what is received.
-    pub fn offloads(&self) -> (bool, bool) {
-        let lanes = || self.v4.iter().chain(&self.v6);
-        (
-            lanes().all(|lane| lane.state.max_gso_segments() > 1),
-            lanes().all(|lane| lane.state.gro_segments() > 1),
-        )
     }
 
     /// Sends datagrams in order; those that the kernel refuses are counted.
@@ -223,9 +230,13 @@ impl UdpSockets {
         let mut rest = entries;
         while let Some((first, to)) = rest.first() {
             let lane = if to.is_ipv4() { &self.v4 } else { &self.v6 };
-            let most = lane
+            let segments = lane
                 .as_ref()
                 .map_or(1, |lane| lane.state.max_gso_segments());
+            let most = match self.offloads.uses(Offload::UdpGso) {
+                true => segments,
+                false => 1,
+            };
             let count = if is_data(&bytes[first.clone()]) {
                 run_length(bytes, rest, most)
             } else {
@@ -235,9 +246,19 @@ impl UdpSockets {
             let end = run.last().map_or(first.end, |(range, _)| range.end);
             let sent = lane.as_ref().is_some_and(|lane| {
                 let contents = &bytes[first.start..end];
-                lane.send(*to, contents, (count > 1).then_some(first.len()))
-                    // A device without segmentation refuses the run once; quinn-udp remembers.
-                    || (count > 1 && run.iter().all(|(range, to)| lane.send(*to, &bytes[range.clone()], None)))
+                if lane.send(*to, contents, (count > 1).then_some(first.len())) {
+                    return true;
+                }
+                // A device without checksum offload refuses the run with EIO, others with EINVAL; quinn-udp then sends
+                // no more of them.
+                if count > 1
+                    && lane.state.max_gso_segments() <= 1
+                    && self.offloads.refuse(Offload::UdpGso)
+                {
+                    warn!(offload = %Offload::UdpGso, %to, "refused by the device: datagrams are sent one by one");
+                }
+                let alone = |range: &Range<usize>| lane.send(*to, &bytes[range.clone()], None);
+                count > 1 && run.iter().all(|(range, _)| alone(range))
             });
             if !sent {
                 drops.add(Reject::UdpSend, count as u64);

@@ -37,7 +37,7 @@ pub(crate) fn small_state() -> State {
         path_mtu: 1500,
     };
     State {
-        checksums: crate::state::Checksums::Left,
+        checksums: Checksums::Left,
         vni: Vni::DEFAULT,
         node: "1/1".parse().unwrap(),
         prefixes: nets(&["10.1.1.0/24", "fd01:1:1::/64"]),

@@ -1,4 +1,5 @@
 use super::*;
+use hawser_tunnel::offload::Offload;
 use hawser_tunnel::status::{Counters, LaneStatus, Pids, PodMtu};
 
 fn status() -> Status {
@@ -57,7 +58,11 @@ fn status() -> Status {
             drops: BTreeMap::from([("MissingOption".to_owned(), 7)]),
             ..Counters::default()
         },
-        offloads: BTreeMap::new(),
+        offloads: BTreeMap::from([
+            (Offload::TapUdp, Standing::Used),
+            (Offload::UdpGso, Standing::Refused),
+            (Offload::UdpGro, Standing::SwitchedOff),
+        ]),
     }
 }
 
@@ -69,6 +74,8 @@ process   hawser-tunnel 0.1.0, up 1m1s, pids 10 (keeper) 11 (data plane)
 agent     connected, state revision none
 key       key
 traffic   sent 0 packets 0 B, received 0 packets 0 B
+without   udp-gso: refused by the kernel
+without   udp-gro: switched off
 
  NAME              ID   ENDPOINT              HANDSHAKE       RX       TX  MTU4  MTU6
  west-1            2/1  192.0.2.11:51820         2s ago  5.0 GiB  1.5 KiB  1392  1392

@@ -1,7 +1,7 @@
 //! The calls that set a TAP up (linux/if_tun.h, netdevice(7)).
 
-use super::Offloads;
 use crate::identity::Mac;
+use crate::offload::{Offload, Offloads};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -110,14 +110,14 @@ pub(super) fn set_header(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     Ok(())
 }
 
-pub(super) fn set_offloads(fd: BorrowedFd<'_>, offloads: Offloads) -> Result<(), Errno> {
+pub(super) fn set_offloads(fd: BorrowedFd<'_>, offloads: &Offloads) -> Result<(), Errno> {
     let mut flags = 0;
     for (wanted, bits) in [
-        (offloads.checksum, TUN_F_CSUM),
-        (offloads.tcp, TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN),
-        (offloads.udp, TUN_F_USO4 | TUN_F_USO6),
+        (Offload::TapChecksum, TUN_F_CSUM),
+        (Offload::TapTcp, TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN),
+        (Offload::TapUdp, TUN_F_USO4 | TUN_F_USO6),
     ] {
-        if wanted {
+        if offloads.uses(wanted) {
             flags |= bits;
         }
     }
