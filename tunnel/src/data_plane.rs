@@ -18,7 +18,7 @@ use crate::io::address_watch::AddressWatch;
 use crate::io::control_server;
 use crate::io::state_file::StateFile;
 use crate::io::tap::Tap;
-use crate::io::udp::{Received, Sockets, UdpSockets};
+use crate::io::udp::{Ready, Received, Sockets, UdpSockets};
 use crate::io::{clock, key_file, offload_test, process};
 use crate::keeper::KeeperClient;
 use crate::merge::{Frame, Joins};
@@ -194,20 +194,27 @@ impl DataPlane {
     /// From the TAP to the underlay.
     fn carry_out(&self) -> io::Result<()> {
         let mut outbound = Outbound::default();
+        let mut more = false;
         loop {
             self.tap_gate.pass();
-            let mut fds = [self.tap.as_fd(), self.tap_gate.as_fd()]
-                .map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-            match poll(&mut fds, PollTimeout::NONE) {
-                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-                Err(error) => return Err(error.into()),
+            if !more {
+                let mut fds = [self.tap.as_fd(), self.tap_gate.as_fd()]
+                    .map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+                match poll(&mut fds, PollTimeout::NONE) {
+                    Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
             }
+            more = true;
             let now = clock::now();
             for _ in 0..FRAMES {
                 let read = |parts: &mut [IoSliceMut<'_>]| self.tap.read(parts);
                 match self.device.handle_read(&mut outbound, now, read) {
                     Ok(()) => {}
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        more = false;
+                        break;
+                    }
                     Err(error) => return Err(error),
                 }
                 if outbound.datagrams.bytes() >= BYTES {
@@ -238,14 +245,18 @@ impl DataPlane {
         let mut inbound = Inbound::default();
         let mut swept = clock::now();
         let mut failures = 0;
+        let mut ready = Ready::default();
         loop {
             gate.pass();
-            sockets.wait(gate.as_fd(), Duration::from_secs(1))?;
+            if !ready.any() {
+                ready = sockets.wait(gate.as_fd(), Duration::from_secs(1))?;
+            }
             let now = clock::now();
-            match sockets.receive(&mut received) {
-                Ok(_) => failures = 0,
+            match sockets.receive(&mut received, ready) {
+                Ok(more) => (ready, failures) = (more, 0),
                 // Out of memory, say: what came before it is still handled, and it may pass.
                 Err(error) if failures < FAILURES => {
+                    ready = Ready::default();
                     failures += 1;
                     warn!(%error, "failed to receive");
                 }

@@ -19,7 +19,7 @@ use crate::segment::ETHERNET_LEN;
 use crate::state::PeerKind;
 use crate::wireguard::Message;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
@@ -36,7 +36,8 @@ pub const GATEWAY_MAC: Mac = [0x02, 0, 0, 0, 0, 0x01];
 pub struct Inbound {
     opened: Batch<Opened>,
     run: Vec<Range<usize>>,
-    run_lane: Option<(Arc<Peer>, Arc<Lane>, SocketAddr)>,
+    /// Whose messages are in the run, where they came from, and the upper bits of their index.
+    run_lane: Option<(Arc<Peer>, Arc<Lane>, SocketAddr, u32)>,
     halves: BTreeMap<NodeId, Reassembly>,
     frames: Merger,
     /// Messages that go back to the underlay: replies of handshakes, and what waited for them.
@@ -44,6 +45,9 @@ pub struct Inbound {
     packets: u64,
     bytes: u64,
 }
+
+/// Bytes of a Geneve header with our option alone.
+const SAID: usize = size_of::<geneve::Encoded>();
 
 /// A pod packet that passed every check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,18 +64,57 @@ pub struct Accepted<'a> {
     pub checksum_left: bool,
 }
 
+/// What was found of the packet before, for those that say the same: most packets of a run do.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    /// Geneve header and option, as they were written.
+    geneve: geneve::Encoded,
+    ends: (IpAddr, IpAddr),
+    source: Mac,
+    flags: u16,
+}
+
 /// Judges the Geneve packet of a peer. Pure: the same table and bytes, the same verdict.
 pub fn accept<'a>(
     table: &Forwarding,
     peer: &Peer,
     datagram: &'a [u8],
 ) -> Result<Accepted<'a>, Reject> {
+    judge(table, peer, datagram, &mut None)
+}
+
+/// The same; `known` is of the packet before, of this peer and by this table.
+fn judge<'a>(
+    table: &Forwarding,
+    peer: &Peer,
+    datagram: &'a [u8],
+    known: &mut Option<Known>,
+) -> Result<Accepted<'a>, Reject> {
+    let geneve = overlay::parse_udp(datagram)?;
+    if let (Some(known), Some((header, payload))) = (&known, geneve.split_first_chunk())
+        && known.geneve == *header
+    {
+        let protocol = match header[2] {
+            0x08 => Protocol::Ipv4,
+            _ => Protocol::Ipv6,
+        };
+        let ip = Packet::parse(payload)?;
+        if known.ends == (ip.source, ip.destination) {
+            return Ok(Accepted {
+                packet: payload,
+                protocol,
+                source: known.source,
+                ip,
+                checksum_left: is_checksum_left(&ip, known.flags)?,
+            });
+        }
+    }
     let Geneve {
         vni,
         protocol,
         source,
         payload,
-    } = geneve::parse(overlay::parse_udp(datagram)?)?;
+    } = geneve::parse(geneve)?;
     if vni != table.vni {
         return Err(Reject::GeneveVni);
     }
@@ -90,10 +133,21 @@ pub fn accept<'a>(
     if table.owner(packet.destination) != Some(table.node) {
         return Err(Reject::DestinationNotLocal);
     }
+    let source = identity_mac(peer.id.cluster, identity);
+    // Only of packets whose option is the one that we write; others are read each time.
+    *known = match (geneve.first_chunk(), geneve.len() - payload.len()) {
+        (Some(header), SAID) => Some(Known {
+            geneve: *header,
+            ends: (packet.source, packet.destination),
+            source,
+            flags,
+        }),
+        _ => None,
+    };
     Ok(Accepted {
         packet: payload,
         protocol,
-        source: identity_mac(peer.id.cluster, identity),
+        source,
         ip: packet,
         checksum_left: is_checksum_left(&packet, flags)?,
     })
@@ -202,19 +256,25 @@ impl Device {
         for (range, from) in datagrams {
             let message = &bytes[range.clone()];
             match Message::parse(message) {
-                Ok(Message::Data { receiver }) => match table.lane_by_index(receiver) {
-                    Some((peer, lane)) => {
-                        let same = inbound.run_lane.as_ref().is_some_and(|(_, current, at)| {
-                            Arc::ptr_eq(current, lane) && *at == from
-                        });
-                        if !same {
-                            self.open_run(&table, inbound, bytes, now);
-                            inbound.run_lane = Some((Arc::clone(peer), Arc::clone(lane), from));
-                        }
+                Ok(Message::Data { receiver }) => {
+                    let same = inbound
+                        .run_lane
+                        .as_ref()
+                        .is_some_and(|(.., at, index)| *index == receiver >> 8 && *at == from);
+                    if same {
                         inbound.run.push(range);
+                        continue;
                     }
-                    None => self.drops().count(Reject::WgUnknownIndex),
-                },
+                    match table.lane_by_index(receiver) {
+                        Some((peer, lane)) => {
+                            self.open_run(&table, inbound, bytes, now);
+                            let lane = Arc::clone(lane);
+                            inbound.run_lane = Some((Arc::clone(peer), lane, from, receiver >> 8));
+                            inbound.run.push(range);
+                        }
+                        None => self.drops().count(Reject::WgUnknownIndex),
+                    }
+                }
                 Ok(handshake) => {
                     self.open_run(&table, inbound, bytes, now);
                     let done = self.handle_handshake(
@@ -237,7 +297,7 @@ impl Device {
     }
 
     fn open_run(&self, table: &Forwarding, inbound: &mut Inbound, bytes: &[u8], now: Instant) {
-        let Some((peer, lane, from)) = inbound.run_lane.take() else {
+        let Some((peer, lane, from, _)) = inbound.run_lane.take() else {
             return;
         };
         let first = inbound.opened.len();
@@ -250,6 +310,7 @@ impl Device {
             &mut inbound.datagrams,
         );
         let count = inbound.run.len();
+        let mut known = None;
         for at in 0..count {
             let Some((range, result)) = inbound.opened.entry(first + at) else {
                 break;
@@ -268,7 +329,7 @@ impl Device {
                             &opened[range.clone()],
                         );
                     }
-                    self.deliver(table, &peer, inbound, range, now)
+                    self.deliver(table, &peer, inbound, range, now, &mut known)
                 }
             };
             match delivered {
@@ -292,6 +353,7 @@ impl Device {
         inbound: &mut Inbound,
         range: Range<usize>,
         now: Instant,
+        known: &mut Option<Known>,
     ) -> Result<usize, Reject> {
         let (opened, _) = inbound.opened.runs();
         let plaintext = &opened[range.clone()];
@@ -334,7 +396,7 @@ impl Device {
             }
         };
         let (opened, _) = inbound.opened.runs();
-        let accepted = accept(table, peer, &opened[datagram.clone()])?;
+        let accepted = judge(table, peer, &opened[datagram.clone()], known)?;
         let length = accepted.packet.len();
         let piece = merge::Piece {
             range: datagram.end - length..datagram.end,

@@ -34,6 +34,8 @@ pub struct Outbound {
     /// Messages that are ready to be sent.
     pub datagrams: Datagrams,
     scatter: Scatter,
+    /// Whose the last frame was and where it went: most frames are of the flow of the one before.
+    last: Option<Last>,
     /// Counts overlay fragments.
     fragment_id: u16,
     packets: u64,
@@ -48,6 +50,15 @@ struct Routed<'a> {
     identity: Identity,
     peer: Arc<Peer>,
     flow: u32,
+}
+
+/// What a table said of two addresses.
+#[derive(Debug)]
+struct Last {
+    table: Arc<Forwarding>,
+    ends: (IpAddr, IpAddr),
+    identity: Identity,
+    peer: Arc<Peer>,
 }
 
 /// What all packets of a frame have in common on their way.
@@ -81,7 +92,8 @@ impl Outbound {
 
 /// Judges a frame of `length` bytes behind its Ethernet header, of which at least the packet's headers are in `bytes`.
 fn route<'a>(
-    table: &Forwarding,
+    table: &Arc<Forwarding>,
+    last: &mut Option<Last>,
     header: virtio::Header,
     ethernet: &[u8; ETHERNET_LEN],
     bytes: &'a [u8],
@@ -96,25 +108,46 @@ fn route<'a>(
     if packet.source.is_ipv4() != (protocol == Protocol::Ipv4) {
         return Err(Reject::FrameMalformed);
     }
-    if is_link_local(packet.destination) {
-        return Err(Reject::FrameLinkLocal);
-    }
-    let identity = table
-        .local_identity(packet.source)
-        .ok_or(Reject::SourceNotLocal)?;
-    let owner = table
-        .owner(packet.destination)
-        .filter(|&owner| owner != table.node);
-    let peer = owner
-        .and_then(|owner| table.peer(owner))
-        .ok_or(Reject::NoPeer)?;
+    let (identity, peer) = find(table, last, (packet.source, packet.destination))?;
     Ok(Routed {
         segments: Segments::new(header, bytes, packet)?,
         protocol,
         identity,
-        peer: Arc::clone(peer),
+        peer,
         flow: packet.flow_hash(bytes),
     })
+}
+
+/// Who sends, and to which peer.
+fn find(
+    table: &Arc<Forwarding>,
+    last: &mut Option<Last>,
+    ends: (IpAddr, IpAddr),
+) -> Result<(Identity, Arc<Peer>), Reject> {
+    if let Some(last) = last
+        && last.ends == ends
+        && Arc::ptr_eq(&last.table, table)
+    {
+        return Ok((last.identity, Arc::clone(&last.peer)));
+    }
+    let (source, destination) = ends;
+    if is_link_local(destination) {
+        return Err(Reject::FrameLinkLocal);
+    }
+    let identity = table.local_identity(source).ok_or(Reject::SourceNotLocal)?;
+    let owner = table
+        .owner(destination)
+        .filter(|&owner| owner != table.node);
+    let peer = owner
+        .and_then(|owner| table.peer(owner))
+        .ok_or(Reject::NoPeer)?;
+    *last = Some(Last {
+        table: Arc::clone(table),
+        ends,
+        identity,
+        peer: Arc::clone(peer),
+    });
+    Ok((identity, Arc::clone(peer)))
 }
 
 /// Whether an address means something on one link only.
@@ -149,6 +182,7 @@ impl Device {
         };
         let in_place = route(
             &table,
+            &mut out.last,
             found.header,
             &found.ethernet,
             found.beginning(),
@@ -181,7 +215,10 @@ impl Device {
         let routed = frame
             .split_first_chunk::<ETHERNET_LEN>()
             .ok_or(Reject::FrameMalformed)
-            .and_then(|(ethernet, bytes)| route(&table, header, ethernet, bytes, bytes.len()));
+            .and_then(|(ethernet, bytes)| {
+                let length = bytes.len();
+                route(&table, &mut out.last, header, ethernet, bytes, length)
+            });
         match routed {
             Ok(routed) => {
                 out.scatter.expect(&routed.segments);

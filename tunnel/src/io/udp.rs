@@ -45,6 +45,20 @@ struct Lane {
     state: UdpSocketState,
 }
 
+/// Sockets that can be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ready {
+    v4: bool,
+    v6: bool,
+}
+
+impl Ready {
+    /// Whether any can.
+    pub fn any(self) -> bool {
+        self.v4 || self.v6
+    }
+}
+
 /// Room for what one call receives.
 #[derive(Debug)]
 pub struct Received {
@@ -268,28 +282,36 @@ impl UdpSockets {
     }
 
     /// Waits until something can be read here or from `other`, for `timeout` at most.
-    pub fn wait(&self, other: BorrowedFd<'_>, timeout: Duration) -> io::Result<()> {
+    pub fn wait(&self, other: BorrowedFd<'_>, timeout: Duration) -> io::Result<Ready> {
         let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
-        let sockets = self.v4.iter().chain(&self.v6);
-        let mut fds: Vec<_> = sockets
-            .map(|lane| lane.socket.as_fd())
-            .chain([other])
-            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
-            .collect();
+        let [v4, v6] = [&self.v4, &self.v6].map(|lane| {
+            let fd = lane.as_ref().map_or(other, |lane| lane.socket.as_fd());
+            PollFd::new(fd, PollFlags::POLLIN)
+        });
+        let mut fds = [v4, v6, PollFd::new(other, PollFlags::POLLIN)];
         match poll(&mut fds, timeout) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
-            Err(error) => Err(error.into()),
+            Ok(_) => {}
+            Err(nix::errno::Errno::EINTR) => return Ok(Ready::default()),
+            Err(error) => return Err(error.into()),
         }
+        let ready = |at: usize| fds[at].any() == Some(true);
+        Ok(Ready {
+            v4: self.v4.is_some() && ready(0),
+            v6: self.v6.is_some() && ready(1),
+        })
     }
 
-    /// Reads what is there from both sockets, one batch of each. Returns how many datagrams.
-    pub fn receive(&self, received: &mut Received) -> io::Result<usize> {
+    /// Reads one batch of each socket that is ready. Returns which may have more.
+    pub fn receive(&self, received: &mut Received, ready: Ready) -> io::Result<Ready> {
         received.datagrams.clear();
-        let lanes = self.v4.iter().chain(&self.v6);
-        for (lane, half) in lanes.zip(0..) {
-            received.read(lane, half)?;
+        let mut more = Ready::default();
+        if let (Some(lane), true) = (&self.v4, ready.v4) {
+            more.v4 = received.read(lane, 0)?;
         }
-        Ok(received.datagrams.len())
+        if let (Some(lane), true) = (&self.v6, ready.v6) {
+            more.v6 = received.read(lane, 1)?;
+        }
+        Ok(more)
     }
 }
 
@@ -366,7 +388,8 @@ impl Received {
         self.datagrams.iter().cloned()
     }
 
-    fn read(&mut self, lane: &Lane, half: usize) -> io::Result<()> {
+    /// Returns whether there may be more.
+    fn read(&mut self, lane: &Lane, half: usize) -> io::Result<bool> {
         let base = half * RUNS * MAX_RUN;
         let room = &mut self.bytes[base..base + RUNS * MAX_RUN];
         let mut chunks = room.chunks_exact_mut(MAX_RUN);
@@ -378,9 +401,9 @@ impl Received {
                 .recv(UdpSockRef::from(&lane.socket), &mut slices, &mut self.meta)
             {
                 Ok(runs) => runs,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 // An ICMP error of an earlier send; it says nothing about what was received.
-                Err(error) if error.raw_os_error() == Some(libc::ECONNREFUSED) => return Ok(()),
+                Err(error) if error.raw_os_error() == Some(libc::ECONNREFUSED) => return Ok(true),
                 Err(error) => return Err(error),
             };
         for (run, meta) in self.meta[..runs].iter().enumerate() {
@@ -394,7 +417,7 @@ impl Received {
                     .push((at..(at + meta.stride).min(end), meta.addr));
             }
         }
-        Ok(())
+        Ok(runs == RUNS)
     }
 }
 
