@@ -11,6 +11,7 @@ pub mod command;
 pub mod demo;
 pub mod depth;
 pub mod fuzz;
+pub mod integrity;
 pub mod io;
 pub mod lab;
 pub mod leak;

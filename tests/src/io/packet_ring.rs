@@ -187,7 +187,7 @@ impl Drop for PacketRing {
     }
 }
 
-fn set_option<T>(socket: &Socket, option: libc::c_int, value: &T) -> Result<()> {
+pub(super) fn set_option<T>(socket: &Socket, option: libc::c_int, value: &T) -> Result<()> {
     let length = size_of::<T>().try_into().context("length does not fit")?;
     // SAFETY: `value` is readable for its whole size, and each caller passes the type that the option wants.
     #[expect(unsafe_code, reason = "nix has no such socket option")]

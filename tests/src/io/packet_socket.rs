@@ -5,9 +5,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use nix::net::if_::if_nametoindex;
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 
 use super::Netns;
+use super::packet_ring::set_option;
+
+/// Room for super-frames that nobody has looked at yet, in bytes.
+const BUFFER: usize = 64 << 20;
 
 /// Every protocol, as `socket(2)` wants it for AF_PACKET: in network byte order.
 pub(super) const ETH_P_ALL: u16 = 0x0003_u16.to_be();
@@ -26,6 +31,19 @@ impl PacketSocket {
     pub fn open(netns: &Netns, device: &str) -> Result<Self> {
         let socket = netns.run(|| bound_socket(device))??;
         Ok(Self { socket })
+    }
+
+    /// From now on each frame has a virtio-net header in front, both ways: what is sent may be a super-frame, and what
+    /// comes is seen as the kernel carries it.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn with_virtio_headers(self) -> Result<Self> {
+        set_option(&self.socket, libc::PACKET_VNET_HDR, &1_i32)
+            .context("failed to ask for virtio-net headers")?;
+        setsockopt(&self.socket, sockopt::RcvBufForce, &BUFFER)
+            .context("failed to enlarge a receive buffer")?;
+        Ok(self)
     }
 
     /// Sends one Ethernet frame as it is.
