@@ -26,8 +26,8 @@ fn impaired(impairment: &str, did: impl Fn(&Tally) -> bool) -> Result<()> {
     let sizes = (0..count).map(|_| 8 + usize::try_from(chance.below(4_000)).unwrap_or(0));
     let sizes: Vec<usize> = sizes.collect();
     let seed = chance.below(u64::MAX >> 1);
-    let flows: Vec<Flow> = (0..rounds(1, 20))
-        .flat_map(|_| Flow::many(&lab, 8, 1 << 20, &mut chance))
+    let flows: Vec<Flow> = (0..rounds(3, 60))
+        .flat_map(|_| Flow::many(&lab, 8, 8 << 20, &mut chance))
         .zip(0..)
         .map(|(flow, number)| Flow { number, ..flow })
         .collect();

@@ -5,7 +5,7 @@
 use anyhow::{Context as _, Result, ensure};
 use hawser_tests::depth::rounds;
 use hawser_tests::integrity::{
-    PODS, Raw, Segment, Stream, Superframe, ip_packet, one_by_one, path_mtu,
+    PODS, Raw, Segment, Stream, Superframe, ip_packet, learn_path_mtu, one_by_one, path_mtu,
 };
 use hawser_tests::lab::{Family, Lab};
 use hawser_tests::leak::Chance;
@@ -23,6 +23,10 @@ const SACK: [u8; 12] = [1, 1, 5, 10, 0, 0, 1, 0, 0, 0, 2, 0];
 /// Whether it happens this time.
 fn one_in(chance: &mut Chance, many: u64) -> bool {
     chance.below(many) == 0
+}
+
+fn pick(some: &[u8; 6], chance: &mut Chance) -> u8 {
+    some[usize::try_from(chance.below(6)).unwrap_or_default()]
 }
 
 fn byte(chance: &mut Chance) -> u8 {
@@ -48,7 +52,7 @@ fn next(before: &Segment, size: usize, seed: u64, chance: &mut Chance) -> Segmen
         match chance.below(16) {
             0 => segment.flags |= 0x08,
             1 => segment.flags = byte(chance) & !0x02,
-            2 => segment.flags |= [0x01, 0x04, 0x20, 0x40, 0x80, 0xc0][chance.below(6) as usize],
+            2 => segment.flags |= pick(&[0x01, 0x04, 0x20, 0x40, 0x80, 0xc0], chance),
             3 => segment.acknowledged = segment.acknowledged.wrapping_add(1_000),
             4 => segment.window = word(chance),
             5 => (segment.urgent, segment.flags) = (word(chance), 0x30),
@@ -127,7 +131,7 @@ fn superframes(ends: (IpAddr, IpAddr), mtu: usize, chance: &mut Chance) -> Resul
             frames.push(Superframe::of(packet, size.max(data.len().div_ceil(60)))?);
             continue;
         }
-        let flags = [0x10, 0x18, 0x19, 0x90, 0xd8, 0x50][usize::try_from(chance.below(6))?];
+        let flags = pick(&[0x10, 0x18, 0x19, 0x90, 0xd8, 0x50], chance);
         let port = 7_000 + u16::try_from(number % 3)?;
         let sequence = u32::try_from(chance.below(1 << 32))?;
         let segment = Segment {
@@ -201,6 +205,7 @@ fn superframes_come_as_the_packets_that_they_stand_for() -> Result<()> {
 #[test]
 fn packets_of_other_protocols_come_as_they_were_sent() -> Result<()> {
     let lab = Lab::running(one_by_one())?;
+    learn_path_mtu(&lab, PODS)?;
     for (family, headers) in [(Family::V4, 28), (Family::V6, 48)] {
         let [from, to] = PODS.map(|name| lab.pod(name));
         let to = to.address(family).context("no such address")?;
@@ -303,12 +308,11 @@ fn a_syn_is_told_the_largest_segment_that_fits_and_keeps_all_else() -> Result<()
             let options = [
                 2, 4, high, low, 4, 2, 8, 10, 0, 0, 0, 9, 0, 0, 0, 0, 1, 3, 3, 7,
             ];
-            let segment = Segment {
+            Segment {
                 flags: 0x02,
                 options: options.to_vec(),
                 ..Segment::new(ends, (9_000 + number, 80), 1, b"")
-            };
-            segment
+            }
         };
         for (number, size) in (0..).zip([536, most - 1, most, most + 1, 1_460, 8_960, 65_495]) {
             let arrived = raw.send(&[Superframe::complete(syn(number, size).packet())])?;

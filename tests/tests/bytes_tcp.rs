@@ -39,7 +39,7 @@ fn agreed(lab: &Lab, family: Family) -> Result<String> {
     let port = at.port().to_string();
     let said = from
         .netns()
-        .output("ss", &["-tinHO", "dport", "=", &port])?;
+        .output("ss", &["-tinoHO", "dport", "=", &port])?;
     drop(client);
     Ok(said)
 }

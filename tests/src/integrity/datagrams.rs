@@ -18,6 +18,8 @@ use crate::lab::{Family, Lab};
 const BUFFER: usize = 64 << 20;
 /// How long the receiver looks for more before it asks whether that is all.
 const LOOK: Duration = Duration::from_millis(20);
+/// How long nothing may come at the end until what is missing counts as lost: longer than any wire holds frames back.
+const QUIET: Duration = Duration::from_millis(500);
 /// How long a datagram may be under way.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Bytes of the number in front of each datagram; shorter ones hold the first of them.
@@ -138,8 +140,13 @@ impl Datagrams<'_> {
                 .send(&self.datagram(number, *size))
                 .with_context(failed)?;
         }
-        // What does not come within the time is lost.
-        shared.wait(PATIENCE, |received| received >= self.sizes.len() as u64);
+        // What has not come when nothing came for a while is lost.
+        let mut before = None;
+        while shared.received() < self.sizes.len() as u64 && before != Some(shared.received()) {
+            let now = shared.received();
+            before = Some(now);
+            shared.wait(QUIET, |received| received > now);
+        }
         Ok(())
     }
 
@@ -202,7 +209,7 @@ impl Datagrams<'_> {
         let found = candidates
             .iter()
             .find(|number| unseen(number))
-            .or(candidates.first());
+            .or_else(|| candidates.first());
         found
             .copied()
             .copied()

@@ -71,7 +71,7 @@ impl Flow {
             to: pair.to.clone(),
             family: pair.family,
             there: length(number),
-            back: length((number + 2) % 4 + 2 * (number / 4)),
+            back: length((number + 2) % count),
         };
         (0..count).zip(pairs.iter().cycle()).map(flow).collect()
     }
