@@ -33,7 +33,7 @@ const WRONGS: [(&str, Check, &str); 13] = [
         "is wrong",
     ),
     (
-        "meta l4proto udp meta length > 200 @th,64,8 set 0x55",
+        "meta l4proto udp meta length > 200 @th,72,8 set 0x55",
         datagrams,
         "bytes that say",
     ),

@@ -233,13 +233,20 @@ fn packets_of_other_protocols_come_as_they_were_sent() -> Result<()> {
             Stream::new(seed, bodies).fill(&mut body);
             body
         };
-        // IP in IP, IPv6 in IP, GRE, ESP, AH, OSPF, SCTP, UDP-Lite, and one for experiments (RFC 3692). Their
-        // checksums, where they have any, are by chance.
-        for protocol in [4, 41, 47, 50, 51, 89, 132, 136, 253] {
+        // IP in IP, IPv6 in IP, GRE, ESP, OSPF, SCTP, UDP-Lite, and one for experiments (RFC 3692). Their checksums,
+        // where they have any, are by chance.
+        for protocol in [4, 41, 47, 50, 89, 132, 136, 253] {
             for length in [8, 9, 64, 1_001, most - 1, most] {
                 frames.push(ip_packet(ends, protocol, &[], &body(length)));
             }
         }
+        // An authentication header is one of IPv6's chain, whose lengths are checked: 12 bytes and 4 of what is inside.
+        frames.push(ip_packet(
+            ends,
+            51,
+            &[],
+            &[&[253, 1][..], &body(14)].concat(),
+        ));
         let echo = [
             &[if family == Family::V4 { 8 } else { 128 }, 0][..],
             &body(most - 2),

@@ -141,6 +141,10 @@ fn end(stream: &TcpStream, seed: u64, sends: (u64, u64), gets: (u64, u64)) -> Re
     thread::scope(|scope| {
         let sender = scope.spawn(|| send(stream, seed, sends));
         let got = receive(stream, seed, gets);
+        if got.is_err() {
+            // Neither end need wait for what does not come. It may be closed already.
+            stream.shutdown(Shutdown::Both).ok();
+        }
         let sent = sender.join().map_err(|_| anyhow!("a thread died"))?;
         Ok(Account {
             got: got?,

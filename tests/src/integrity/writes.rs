@@ -1,7 +1,7 @@
 //! TCP writes of given sizes, one after the other, both ways at once.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -107,6 +107,9 @@ impl Writes<'_> {
                 Some(at) => Err(anyhow!("byte {at} is wrong").context(what())),
             }
         };
-        self.sizes.iter().enumerate().map(exchange).collect()
+        let times = self.sizes.iter().enumerate().map(exchange).collect();
+        // The other end need not wait for what does not come.
+        stream.shutdown(Shutdown::Write)?;
+        times
     }
 }
