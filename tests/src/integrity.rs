@@ -28,7 +28,7 @@ pub use datagrams::{DatagramReport, Datagrams, Pace};
 pub use flows::{Flow, FlowsReport, run_flows};
 pub use offloads::{Offloads, Place, VARIANTS, Variant};
 pub use raw::{Arrived, Raw};
-pub use segment::{Segment, ip_packet};
+pub use segment::{Datagram, Segment, ip_packet};
 pub use stream::Stream;
 pub use superframe::Superframe;
 pub use writes::{Writes, WritesReport};

@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use sha2::{Digest as _, Sha256};
 
 use super::{Stream, address};
@@ -98,7 +98,12 @@ impl Flow {
             let client = client.and_then(|client| client.context("the pod that connects"));
             (client, server)
         });
-        let (client, server) = (client?, server?);
+        // Whoever found a mistake says more than whoever was hung up on.
+        let (client, server) = match (client, server) {
+            (Ok(client), Ok(server)) => (client, server),
+            (Err(one), Err(other)) => bail!("{one:#}; {other:#}"),
+            (Err(error), _) | (_, Err(error)) => return Err(error),
+        };
         ensure!(
             client.sent == server.got && server.sent == client.got,
             "SHA-256 differs: {client:02x?} {server:02x?}"

@@ -1,4 +1,4 @@
-//! TCP segments and other packets, made byte by byte.
+//! TCP segments, UDP datagrams and other packets, made byte by byte.
 
 use std::net::IpAddr;
 
@@ -86,23 +86,86 @@ impl Segment {
         let sum = u16::from_be_bytes(sum).wrapping_add(self.checksum_error);
         segment[16..18].copy_from_slice(&sum.to_be_bytes());
         let mut packet = ip_packet(self.ends, TCP, &[], &segment);
-        self.fill(&mut packet);
+        let fields = (self.id, self.whole, self.class, self.hops);
+        fill(&mut packet, fields);
         packet
     }
+}
 
-    fn fill(&self, packet: &mut [u8]) {
-        if self.ends.0.is_ipv4() {
-            packet[1] = self.class;
-            packet[4..6].copy_from_slice(&self.id.to_be_bytes());
-            packet[6] = if self.whole { 0x40 } else { 0 };
-            packet[8] = self.hops;
-            fill_header_sum(packet);
-        } else {
-            packet[0] = 0x60 | (self.class >> 4);
-            packet[1] = (self.class << 4) | 0x05;
-            packet[2..4].copy_from_slice(&self.id.to_be_bytes());
-            packet[7] = self.hops;
+/// One UDP datagram in its IP packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Datagram {
+    /// From where to where.
+    pub ends: (IpAddr, IpAddr),
+    /// Source and destination port.
+    pub ports: (u16, u16),
+    /// Identification (IPv4) or flow label (IPv6).
+    pub id: u16,
+    /// Don't fragment (IPv4).
+    pub whole: bool,
+    /// Type of service, or traffic class.
+    pub class: u8,
+    /// Time to live, or hop limit.
+    pub hops: u8,
+    /// Data.
+    pub payload: Vec<u8>,
+    /// Whether it has a checksum at all.
+    pub has_checksum: bool,
+    /// What the checksum is off by.
+    pub checksum_error: u16,
+}
+
+impl Datagram {
+    /// A datagram with these bytes.
+    #[must_use]
+    pub fn new(ends: (IpAddr, IpAddr), ports: (u16, u16), payload: &[u8]) -> Self {
+        Self {
+            ends,
+            ports,
+            id: 1,
+            whole: true,
+            class: 0,
+            hops: 64,
+            payload: payload.to_vec(),
+            has_checksum: true,
+            checksum_error: 0,
         }
+    }
+
+    /// The packet.
+    #[must_use]
+    pub fn packet(&self) -> Vec<u8> {
+        let (from, to) = self.ports;
+        let length = u16::try_from(self.payload.len() + 8).unwrap_or(u16::MAX);
+        let header = [from, to, length, 0].map(u16::to_be_bytes).concat();
+        let mut datagram = [&header[..], &self.payload].concat();
+        if self.has_checksum {
+            let sum = u16::from_be_bytes(transport_sum(self.ends, UDP, &datagram));
+            let sum = sum.wrapping_add(self.checksum_error);
+            // Zero would say that there is none (RFC 768).
+            let sum = if sum == 0 { u16::MAX } else { sum };
+            datagram[6..8].copy_from_slice(&sum.to_be_bytes());
+        }
+        let mut packet = ip_packet(self.ends, UDP, &[], &datagram);
+        let fields = (self.id, self.whole, self.class, self.hops);
+        fill(&mut packet, fields);
+        packet
+    }
+}
+
+/// Writes identification or flow label, don't fragment, class and hops into a packet of [`ip_packet`].
+fn fill(packet: &mut [u8], (id, whole, class, hops): (u16, bool, u8, u8)) {
+    if packet[0] >> 4 == 4 {
+        packet[1] = class;
+        packet[4..6].copy_from_slice(&id.to_be_bytes());
+        packet[6] = if whole { 0x40 } else { 0 };
+        packet[8] = hops;
+        fill_header_sum(packet);
+    } else {
+        packet[0] = 0x60 | (class >> 4);
+        packet[1] = (class << 4) | 0x05;
+        packet[2..4].copy_from_slice(&id.to_be_bytes());
+        packet[7] = hops;
     }
 }
 
