@@ -257,9 +257,10 @@ pub(super) fn pod_link(topology: &Topology, node: &Netns, pod: &Pod) -> Result<(
             IpAddr::V6(_) => IpAddr::V6(POD_GATEWAY_V6),
         };
         writeln!(commands, "addr add {address} dev eth0{}", nodad(*address))?;
+        // A router, as its own advertisements would say: else the kernel forgets the path MTU of IPv6 every 30 s.
         writeln!(
             commands,
-            "neigh replace {gateway} lladdr {} dev eth0 nud permanent",
+            "neigh replace {gateway} lladdr {} dev eth0 nud permanent router",
             pod.host_mac()
         )?;
         writeln!(commands, "route add default via {gateway} dev eth0 onlink")?;
