@@ -53,6 +53,9 @@ pub struct Ready {
 }
 
 impl Ready {
+    /// To be tried.
+    pub const BOTH: Self = Self { v4: true, v6: true };
+
     /// Whether any can.
     pub fn any(self) -> bool {
         self.v4 || self.v6
@@ -381,6 +384,11 @@ impl Received {
     /// The bytes that the ranges of [`Self::datagrams`] point into.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// Whether there was nothing.
+    pub fn is_empty(&self) -> bool {
+        self.datagrams.is_empty()
     }
 
     /// Every datagram with the address that it came from.
