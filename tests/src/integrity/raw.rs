@@ -127,17 +127,19 @@ impl<'a> Raw<'a> {
     }
 
     /// [`Self::send`], and fails unless exactly what was sent came: of each flow the same packets in the same order,
-    /// every byte as it was but for the hop counts.
+    /// every byte as it was but for the hop counts, and the identification of IPv4 packets that must not be fragmented:
+    /// it means nothing (RFC 6864, section 4.1), and a super-frame cannot say that it is the same in all.
     ///
     /// # Errors
     /// Shows the first packet that is not as it should be.
     pub fn check(&self, frames: &[Superframe]) -> Result<Arrived> {
         let mut expected = Vec::new();
         for frame in frames {
-            expected.extend(frame.packets()?.into_iter().map(after_routers));
+            expected.extend(frame.packets()?.into_iter().map(after_routers).map(meaning));
         }
         let arrived = self.send(frames)?;
-        let mut left: VecDeque<&Vec<u8>> = arrived.packets.iter().collect();
+        let meant: Vec<Vec<u8>> = arrived.packets.iter().cloned().map(meaning).collect();
+        let mut left: VecDeque<&Vec<u8>> = meant.iter().collect();
         for (number, packet) in expected.iter().enumerate() {
             // The order between flows is nobody's promise.
             let next = left.iter().position(|came| flow(came) == flow(packet));
@@ -204,6 +206,16 @@ fn after_routers(mut packet: Vec<u8>) -> Vec<u8> {
         fill_header_sum(&mut packet);
     } else {
         packet[7] -= ROUTERS;
+    }
+    packet
+}
+
+/// The packet without what means nothing in it.
+fn meaning(mut packet: Vec<u8>) -> Vec<u8> {
+    const DONT_FRAGMENT: u8 = 0x40;
+    if packet[0] >> 4 == 4 && packet[6] & DONT_FRAGMENT != 0 {
+        packet[4..6].fill(0);
+        fill_header_sum(&mut packet);
     }
     packet
 }
