@@ -21,6 +21,7 @@ mod guard;
 mod handshake_limit;
 mod ip;
 mod key_file;
+mod merge;
 mod message;
 mod mutation;
 mod names;
@@ -28,6 +29,7 @@ mod netlink;
 mod overlay;
 mod packet;
 mod reassembly;
+mod scatter;
 mod segment;
 mod source;
 mod state;
@@ -55,11 +57,13 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("handshake_limit", handshake_limit::sources),
     ("ip", ip::packet),
     ("key_file", key_file::load),
+    ("merge", merge::flows),
     ("message", message::stream),
     ("names", names::text),
     ("netlink", netlink::datagram),
     ("overlay", overlay::packet),
     ("reassembly", reassembly::halves),
+    ("scatter", scatter::reads),
     ("segment", segment::super_frame),
     ("state", state::json),
     ("state_changes", state::changes),

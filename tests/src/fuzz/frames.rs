@@ -68,7 +68,7 @@ pub(super) fn outbound(input: &[u8]) {
     });
 }
 
-fn frame(source: &mut Source<'_>) -> (Header, Vec<u8>) {
+pub(super) fn frame(source: &mut Source<'_>) -> (Header, Vec<u8>) {
     if source.once_in(8) {
         let header = Header::parse(&source.array());
         return (header, source.bytes(4096).to_vec());

@@ -305,9 +305,9 @@ fn sound(frame: &Frame<'_>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(17_000))]
 
-    /// A slow reference: split again, each flow is the list of packets that went in.
+    /// A slow reference over a million packets: split again, each flow is the list of packets that went in.
     #[test]
     fn joined_and_split_again_every_flow_is_what_it_was(all in prop::collection::vec(told(), 1..120)) {
         check(&all, Joins::ALL);
