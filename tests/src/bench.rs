@@ -1,7 +1,7 @@
-//! Speed, cost and memory of Hawser, measured in the lab and judged by bounds.
+//! Speed, cost and memory, measured in the lab and judged by bounds.
 //!
 //! Absolute figures of a shared machine move from minute to minute. So every variant is measured once in each round,
-//! ratios are made within a round, and a round in which somebody else used the processors is measured again.
+//! ratios are made within a round, and a measurement during which somebody else used the processors is made again.
 
 use std::fs;
 use std::io::Write;
@@ -12,35 +12,69 @@ use clap::Args;
 use serde::Serialize;
 
 mod datapath;
-mod document;
 mod figure;
 mod machine;
 mod meter;
-mod round;
+mod plan;
+mod quiet;
+mod sample;
+mod screen;
 mod spread;
-mod transfer;
 
 use figure::Figure;
 use machine::Machine;
-use round::Round;
+use plan::{Plan, Scope};
+use sample::Series;
+use screen::Screen;
 
 /// Every bench there is.
-const NAMES: [&str; 1] = ["datapath"];
+const BENCHES: [&dyn Bench; 1] = [&datapath::Datapath];
+
+/// One bench: what it can measure, how, and what must come out.
+trait Bench {
+    /// By which it is asked for.
+    fn name(&self) -> &'static str;
+    /// What it can measure.
+    fn scope(&self) -> Scope;
+    /// What each program that is part of it says of its version.
+    fn versions(&self, plan: &Plan) -> Result<Vec<String>>;
+    /// Measures, and removes all that it made.
+    fn measure(&self, plan: &Plan, screen: &mut Screen<'_>) -> Result<Series>;
+    /// Every figure that was measured, those with bounds first.
+    fn figures(&self, series: &Series) -> Result<Vec<Figure>>;
+    /// Figures with bounds that the run left out.
+    fn missing(&self, series: &Series) -> Vec<&'static str>;
+}
 
 /// What `bench` is asked for.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
-    /// Which bench: `datapath` (throughput, round trip, processor time and memory of the tunnel)
+    /// Which bench: `datapath` (throughput, round trip, rates, processor time and memory of the tunnel)
     pub name: String,
-    /// Two short rounds in place of four: shows that everything works, not how fast it is
+    /// The base condition, and only what is compared most, in two minutes
     #[arg(long)]
     pub quick: bool,
     /// Write figures and raw numbers to a file, as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Write docs/benchmarks.md
-    #[arg(long, conflicts_with = "quick")]
+    /// Write docs/benchmarks.md and its plots
+    #[arg(long, conflicts_with_all = ["quick", "only", "figures", "conditions"])]
     pub write: bool,
+    /// Only these variants, with commas between them
+    #[arg(long, value_name = "VARIANTS", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// Only these measurements, with commas between them
+    #[arg(long, value_name = "FIGURES", value_delimiter = ',')]
+    pub figures: Vec<String>,
+    /// Only these conditions, with commas between them
+    #[arg(long, value_name = "CONDITIONS", value_delimiter = ',')]
+    pub conditions: Vec<String>,
+    /// How many rounds
+    #[arg(long, value_name = "NUMBER")]
+    pub rounds: Option<u32>,
+    /// How long a measurement takes
+    #[arg(long, value_name = "NUMBER")]
+    pub seconds: Option<u32>,
 }
 
 /// Everything that a bench found out.
@@ -48,34 +82,32 @@ pub struct Options {
 #[serde(rename_all = "camelCase")]
 struct Report {
     name: &'static str,
-    plan: round::Plan,
+    plan: Plan,
     machine: Machine,
     figures: Vec<Figure>,
-    /// Every round that was measured, those that were measured again included.
-    rounds: Vec<Round>,
+    /// Every sample, those that were taken again included.
+    samples: Series,
 }
 
 impl Report {
     /// Names of the figures that fall short.
     fn short(&self) -> Vec<&str> {
         let short = self.figures.iter().filter(|figure| figure.is_short());
-        short.map(|figure| figure.name).collect()
+        short.map(|figure| figure.name.as_str()).collect()
     }
 
     /// What a reader must know about the machine's quiet, in one sentence.
     fn noise(&self) -> String {
-        let repeated = self.rounds.iter().filter(|round| !round.kept).count();
-        let loudest = self.rounds.iter().filter(|round| round.kept);
-        let loudest = loudest.map(Round::noise).fold(0.0, f64::max);
-        let trust = if loudest > round::QUIET {
+        let (loudest, limit) = (self.samples.loudest(), quiet::QUIET);
+        let trust = if loudest > limit {
             "; that is too much to trust the figures: stop what else runs and measure again"
         } else {
             ""
         };
         format!(
-            "others (foreign processes and steal) used at most {loudest:.3} core during a kept measurement, \
-             {:.2} is the limit; rounds given up and measured again: {repeated}{trust}",
-            round::QUIET
+            "others (foreign processes and steal) used at most {loudest:.3} core during a measurement that counts, \
+             {limit:.2} is the limit; measurements given up and made again: {}{trust}",
+            self.samples.repeated()
         )
     }
 }
@@ -85,23 +117,24 @@ impl Report {
 /// # Errors
 /// When there is no such bench, when it could not measure, or when a file cannot be written.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<bool> {
-    let Some(name) = NAMES.into_iter().find(|name| *name == options.name) else {
+    let Some(bench) = BENCHES.iter().find(|bench| bench.name() == options.name) else {
+        let names: Vec<&str> = BENCHES.iter().map(|bench| bench.name()).collect();
         bail!(
             "NAME: no bench is called {:?}; there is {}",
             options.name,
-            NAMES.join(", ")
+            names.join(", ")
         );
     };
-    let machine = Machine::describe()?;
-    let plan = round::Plan::new(options.quick);
-    let rounds = datapath::measure(&plan, out)?;
-    let figures = datapath::figures(&rounds)?;
+    let plan = Plan::new(&bench.scope(), options)?;
+    let machine = Machine::describe(bench.versions(&plan)?)?;
+    let samples = bench.measure(&plan, &mut Screen::new(out))?;
+    let missing = bench.missing(&samples);
     let report = Report {
-        name,
+        name: bench.name(),
         plan,
         machine,
-        figures,
-        rounds,
+        figures: bench.figures(&samples)?,
+        samples,
     };
 
     figure::print(&report.figures, out)?;
@@ -110,16 +143,14 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<bool> {
         let text = serde_json::to_string_pretty(&report).context("failed to write the figures")?;
         save(path, &text)?;
     }
-    if options.write {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/benchmarks.md");
-        save(&path, &document::markdown(&report)?)?;
-        writeln!(out, "written: docs/benchmarks.md")?;
+    if !missing.is_empty() {
+        writeln!(out, "not measured: {}", missing.join("; "))?;
     }
-    let short = report.short();
+    let (name, short) = (report.name, report.short());
     if short.is_empty() {
         writeln!(out, "bench {name}: ok")?;
     } else {
-        writeln!(out, "bench {name}: short: {}", short.join(", "))?;
+        writeln!(out, "bench {name}: short: {}", short.join("; "))?;
     }
     Ok(short.is_empty())
 }
@@ -141,16 +172,10 @@ mod tests {
 
     #[test]
     fn an_unknown_bench_is_refused_in_one_line_and_measures_nothing() {
-        let options = Options {
-            name: "warp".to_owned(),
-            quick: true,
-            json: None,
-            write: false,
-        };
         let mut out = Vec::new();
-        let error = run(&options, &mut out).unwrap_err().to_string();
+        let error = run(&plan::tests::options("warp"), &mut out).unwrap_err();
         assert_eq!(
-            error,
+            error.to_string(),
             "NAME: no bench is called \"warp\"; there is datapath"
         );
         assert!(out.is_empty());

@@ -1,5 +1,6 @@
 //! What touches the kernel, one resource a file. Nothing here decides anything.
 
+mod datagrams;
 mod netns;
 mod packet_ring;
 mod packet_socket;
@@ -7,8 +8,9 @@ mod processes;
 mod tap;
 mod waiter;
 
+pub use datagrams::{BATCH, receive_datagrams, send_datagrams};
 pub(crate) use netns::ip_batch;
-pub use netns::{Netns, device_drops};
+pub use netns::{Netns, device_bytes, device_drops};
 pub use packet_ring::{PacketRing, RingFrame};
 pub use packet_socket::PacketSocket;
 pub use processes::{

@@ -20,6 +20,7 @@ use crate::sniffer::{Allow, Sniffer};
 pub(crate) mod address;
 mod binary;
 mod build;
+mod cable;
 mod configure;
 mod janitor;
 mod lifecycle;
@@ -33,6 +34,7 @@ mod process;
 mod reboot;
 mod record;
 mod topology;
+mod underlay;
 mod wait;
 mod wire;
 mod wired;
@@ -49,7 +51,8 @@ pub use node_config::{
 pub use pod::Pod;
 pub(crate) use process::Process;
 pub use record::{Record, records};
-pub use topology::{ClusterSpec, Family, Topology, UnderlaySpec};
+pub use topology::{ClusterSpec, Family, Topology};
+pub use underlay::UnderlaySpec;
 pub use wait::wait_until;
 pub use wire::{Wire, run_wires};
 pub use wired::Wired;
@@ -334,8 +337,13 @@ impl Lab {
     /// Connects a namespace of [`Self::netns_add`] to the underlay as if it were node `index` of a cluster.
     ///
     /// # Errors
-    /// When the cluster does not exist or the index is taken.
+    /// When the cluster does not exist, the index is taken, or the nodes are joined directly.
     pub fn attach_underlay(&mut self, netns: &Netns, cluster: u16, index: u16) -> Result<Link> {
+        ensure!(
+            !self.record.topology.underlay.direct,
+            "underlay.direct: true: one veth has no room for {}",
+            netns.name()
+        );
         let ends = build::Ends {
             router: &self.router,
             netns,
@@ -381,8 +389,12 @@ impl Lab {
     /// port sees nothing of the new.
     ///
     /// # Errors
-    /// When the kernel refuses something.
+    /// When the kernel refuses something, or the nodes are joined directly.
     pub fn relink(&self, node: &str) -> Result<()> {
+        ensure!(
+            !self.record.topology.underlay.direct,
+            "underlay.direct: true: the link of {node} is also the other node's; it stays"
+        );
         let node = self.node(node);
         let wire = self.topology().is_wired(node.name());
         let wire = wire.then(|| Wire::new(node.name(), &self.dir()));

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::lab::{Family, Lab, Node, PeerConfig, Topology, wait_until};
 
+mod device;
 pub mod geneve;
 mod load;
 pub mod packet;
@@ -18,6 +19,7 @@ mod peer;
 mod program;
 mod wire_log;
 
+pub(crate) use device::StockDevice;
 pub use geneve::GenevePort;
 pub use load::{Flow, StockLoad, StockLoadReport};
 pub use peer::{Meeting, StockPeer, StockSpec};

@@ -104,7 +104,7 @@ fn every_byte_between_a_stock_peer_and_a_pod_is_right() -> Result<()> {
     let mut lab = stock::lab(1500)?;
     let mut peers = Vec::new();
     let mut index = 11;
-    for implementation in Implementation::ALL {
+    for implementation in Implementation::TESTED {
         for family in Family::BOTH {
             peers.push(stock_peer(&mut lab, implementation, index, family)?);
             index += 1;
@@ -485,7 +485,7 @@ fn a_stock_peer_is_held_to_what_it_may_say() -> Result<()> {
 fn a_large_ipv6_packet_reaches_a_stock_peer_over_a_small_underlay_in_two_fragments() -> Result<()> {
     let mut lab = stock::lab(1280)?;
     let mut peers = Vec::new();
-    for (index, implementation) in (11..).zip(Implementation::ALL) {
+    for (index, implementation) in (11..).zip(Implementation::TESTED) {
         peers.push(stock_peer(&mut lab, implementation, index, Family::V6)?);
     }
     let sniffer = clean_wire(&lab, &peers)?;

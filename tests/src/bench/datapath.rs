@@ -1,187 +1,265 @@
-//! The tunnel against the bare network under it: the same two nodes, the same router between them.
+//! The data path: Hawser beside raw veth and other people's WireGuard, between the same two pods.
 
-use std::io::Write;
-use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 
-use super::meter::{Meter, peak_memory};
-use super::round::{Echo, Flow, Plan, QUIET, Round, STREAMS, until_quiet};
-use super::spread::number;
-use super::transfer::Transfer;
-use crate::io::Netns;
-use crate::lab::{Family, Lab, Topology};
-use crate::traffic::Ping;
+use super::Bench;
+use super::machine::version;
+use super::plan::{Plan, Scope};
+use super::quiet::{QUIET, until_quiet};
+use super::sample::{Sample, Series};
+use super::screen::Screen;
+use crate::lab::binary;
+use crate::stock::Implementation;
 
+mod condition;
+mod connections;
+mod datagrams;
+mod echo;
 mod figures;
+mod measurement;
+mod search;
+mod site;
+mod transfer;
+mod tunnel;
+mod variant;
 
-pub(super) use figures::figures;
+use condition::Condition;
+use measurement::Measurement;
+use site::Site;
+use variant::Variant;
 
-/// Builds the lab, measures all rounds and removes the lab.
-pub(super) fn measure(plan: &Plan, out: &mut impl Write) -> Result<Vec<Round>> {
-    let mut screen = Screen {
-        out,
-        start: Instant::now(),
-    };
-    screen.say("building two clusters of two nodes, starting Hawser, waiting for handshakes")?;
-    let lab = Lab::running(Topology::two_by_two())?;
-    let rounds = Bench::new(&lab, *plan)?.rounds(&mut screen)?;
-    screen.say("removing the lab")?;
-    lab.remove()?;
-    Ok(rounds)
-}
+/// The bench of the data path.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Datapath;
 
-/// Shows where the bench is.
-struct Screen<'a, W: Write> {
-    out: &'a mut W,
-    start: Instant,
-}
+/// What conditions other than the base one are measured by.
+const ELSEWHERE: [&str; 2] = [measurement::TCP_1, measurement::TCP_4];
 
-impl<W: Write> Screen<'_, W> {
-    fn say(&mut self, text: &str) -> Result<()> {
-        writeln!(
-            self.out,
-            "[{:5.1} s] {text}",
-            self.start.elapsed().as_secs_f64()
-        )
-        .and_then(|()| self.out.flush())
-        .context("failed to print")
+impl Bench for Datapath {
+    fn name(&self) -> &'static str {
+        "datapath"
     }
-}
 
-/// Two nodes of different clusters in the clear, or their first pods through Hawser.
-#[derive(Clone, Copy)]
-enum Path {
-    Raw,
-    Hawser,
-}
-
-struct Bench<'a> {
-    lab: &'a Lab,
-    plan: Plan,
-    meter: Meter,
-    data_planes: Vec<i32>,
-}
-
-impl<'a> Bench<'a> {
-    fn new(lab: &'a Lab, plan: Plan) -> Result<Self> {
-        let (mut data_planes, mut tunnels) = (Vec::new(), Vec::new());
-        for node in lab.nodes() {
-            let name = node.name();
-            let keeper = node.keeper_pid();
-            tunnels.push(keeper.with_context(|| format!("{name} has no keeper"))?);
-            let data_plane = node.data_plane_pid();
-            data_planes.push(data_plane.with_context(|| format!("{name} has no data plane"))?);
+    fn scope(&self) -> Scope {
+        Scope {
+            variants: &variant::NAMES,
+            conditions: &condition::NAMES,
+            measurements: &measurement::NAMES,
+            quick: [
+                &[variant::NEWEST, variant::HAWSER],
+                &[condition::BASE],
+                &[
+                    measurement::TCP_1,
+                    measurement::TCP_4,
+                    measurement::UDP_64,
+                    measurement::MEMORY,
+                ],
+            ],
+            lengths: [(5, 4), (4, 3)],
         }
-        tunnels.extend(&data_planes);
-        Ok(Self {
-            lab,
-            plan,
-            meter: Meter::new(tunnels),
-            data_planes,
-        })
     }
 
-    fn rounds<W: Write>(&self, screen: &mut Screen<'_, W>) -> Result<Vec<Round>> {
-        let mut rounds = Vec::new();
-        for number in 1..=self.plan.rounds {
-            let attempts = until_quiet(|attempt| self.round(number, attempt, screen))?;
-            rounds.extend(attempts);
+    fn versions(&self, plan: &Plan) -> Result<Vec<String>> {
+        versions(plan)
+    }
+
+    fn measure(&self, plan: &Plan, screen: &mut Screen<'_>) -> Result<Series> {
+        let mut series = Series::default();
+        for condition in named(&plan.conditions, Condition::named) {
+            let elsewhere = condition != Condition::Base;
+            let compared = |variant: &Variant| !elsewhere || is_compared(*variant);
+            let variants = named(&plan.variants, Variant::named);
+            let variants: Vec<Variant> = variants.into_iter().filter(compared).collect();
+            let measurements = plan.measurements.iter().copied();
+            let measurements = measurements.filter(|name| !elsewhere || ELSEWHERE.contains(name));
+            let measurements: Vec<&str> = measurements.collect();
+            if variants.is_empty() || measurements.is_empty() {
+                continue;
+            }
+            let mut run = Run {
+                plan,
+                condition,
+                variants,
+                measurements: named(&measurements, Measurement::named),
+                near: BTreeMap::new(),
+            };
+            run.measure(screen, &mut series)?;
         }
-        Ok(rounds)
+        Ok(series)
     }
 
-    fn round<W: Write>(
-        &self,
-        number: u32,
-        attempt: u32,
-        screen: &mut Screen<'_, W>,
-    ) -> Result<Round> {
-        let again = if attempt > 1 { ", again" } else { "" };
-        screen.say(&format!("round {number} of {}{again}", self.plan.rounds))?;
-        let round = Round {
-            number,
-            attempt,
-            kept: false,
-            raw_echo: self.echo(Path::Raw, screen)?,
-            echo: self.echo(Path::Hawser, screen)?,
-            raw: self.flow(Path::Raw, 1, screen)?,
-            one: self.flow(Path::Hawser, 1, screen)?,
-            many: self.flow(Path::Hawser, STREAMS, screen)?,
-            peak_memory: self.peak_memory()?,
-        };
-        if round.noise() > QUIET {
-            screen.say(&format!(
-                "  others used {:.2} core, more than {QUIET:.2}: this round is loud",
-                round.noise()
-            ))?;
+    fn figures(&self, series: &Series) -> Result<Vec<super::Figure>> {
+        figures::figures(series)
+    }
+
+    fn missing(&self, series: &Series) -> Vec<&'static str> {
+        figures::missing(series)
+    }
+}
+
+/// Those that other conditions are for.
+fn is_compared(variant: Variant) -> bool {
+    [variant::HAWSER, variant::NEWEST].contains(&variant.name())
+}
+
+fn named<T>(names: &[&str], named: impl Fn(&str) -> Option<T>) -> Vec<T> {
+    names.iter().filter_map(|name| named(name)).collect()
+}
+
+/// All rounds under one condition.
+struct Run<'a> {
+    plan: &'a Plan,
+    condition: Condition,
+    variants: Vec<Variant>,
+    measurements: Vec<Measurement>,
+    /// What searches found in the last round.
+    near: BTreeMap<(Measurement, Variant), f64>,
+}
+
+impl Run<'_> {
+    fn measure(&mut self, screen: &mut Screen<'_>, series: &mut Series) -> Result<()> {
+        let name = self.condition.name();
+        let names: Vec<&str> = self.variants.iter().map(|variant| variant.name()).collect();
+        screen.say(&format!("{name}: building {}", names.join(", ")))?;
+        // The null cipher is another build of the same program: it has a pair of nodes of its own.
+        let (null, others): (Vec<_>, Vec<_>) = self
+            .variants
+            .iter()
+            .copied()
+            .partition(|variant| *variant == Variant::NullCipher);
+        let mut sites = Vec::new();
+        for variants in [others, null]
+            .iter()
+            .filter(|variants| !variants.is_empty())
+        {
+            sites.push((Site::build(self.condition, variants)?, variants.clone()));
         }
-        Ok(round)
-    }
-
-    fn echo<W: Write>(&self, path: Path, screen: &mut Screen<'_, W>) -> Result<Echo> {
-        let (from, _, address) = self.ends(path);
-        let ping = Ping::new(address)
-            .count(self.plan.pings)
-            .interval(Duration::from_millis(self.plan.ping_interval));
-        let (report, usage) = self.meter.measure(|| ping.run(from))?;
-        let average = report.average;
-        let average = average.with_context(|| format!("no reply from {address}"))?;
-        let echo = Echo {
-            milliseconds: average.as_secs_f64() * 1e3,
-            lost: report.sent.saturating_sub(report.received),
-            usage,
-        };
-        let (name, time) = (path.name(), number(echo.milliseconds));
-        screen.say(&format!("  {name:<6} ping: {time} ms, {} lost", echo.lost))?;
-        Ok(echo)
-    }
-
-    fn flow<W: Write>(&self, path: Path, streams: u32, screen: &mut Screen<'_, W>) -> Result<Flow> {
-        let (from, to, address) = self.ends(path);
-        let transfer = Transfer {
-            from,
-            to,
-            address,
-            streams,
-            seconds: self.plan.seconds,
-        };
-        let (arrived, usage) = self.meter.measure(|| transfer.run())?;
-        let flow = Flow::new(arrived, usage);
-        screen.say(&format!(
-            "  {:<6} TCP, streams: {streams}: {} Gbit/s, {} retransmits",
-            path.name(),
-            number(flow.gigabits),
-            flow.retransmits
-        ))?;
-        Ok(flow)
-    }
-
-    /// Who sends to whom, and to which address.
-    fn ends(&self, path: Path) -> (&Netns, &Netns, IpAddr) {
-        let (from, to) = (self.lab.node("east-1"), self.lab.node("west-1"));
-        match path {
-            Path::Raw => (from.netns(), to.netns(), to.underlay(Family::V4)),
-            Path::Hawser => {
-                let (from, to) = (from.pod("a"), to.pod("a"));
-                (from.netns(), to.netns(), to.v4())
+        for round in 1..=self.plan.rounds {
+            screen.say(&format!("{name}: round {round} of {}", self.plan.rounds))?;
+            for measurement in self.measurements.clone() {
+                for variant in Plan::order(round - 1, &self.variants) {
+                    let site = sites.iter().find(|(_, built)| built.contains(&variant));
+                    let (site, _) = site.context("a variant without a site")?;
+                    if measurement.applies(variant) {
+                        self.one(site, (measurement, variant), round, screen, series)?;
+                    }
+                }
             }
         }
+        screen.say(&format!("{name}: removing the lab"))?;
+        sites.into_iter().try_for_each(|(site, _)| site.remove())
     }
 
-    /// The largest peak of all data planes, in MiB.
-    fn peak_memory(&self) -> Result<f64> {
-        let mut peaks = self.data_planes.iter().map(|pid| peak_memory(*pid));
-        peaks.try_fold(0.0, |most, peak| Ok(f64::max(most, peak?)))
+    /// One measurement of one variant, again until it is quiet.
+    fn one(
+        &mut self,
+        site: &Site,
+        (measurement, variant): (Measurement, Variant),
+        round: u32,
+        screen: &mut Screen<'_>,
+        series: &mut Series,
+    ) -> Result<()> {
+        let name = format!("{:<11} {:<19}", measurement.name(), variant.name());
+        let near = self.near.get(&(measurement, variant)).copied();
+        let attempts = until_quiet(|_| {
+            let before = site.carried()?;
+            let outcome = measurement.run(site, variant, self.plan.seconds, near)?;
+            site::check_passage(variant, outcome.bytes, &before, &site.carried()?)?;
+            let noise = outcome.usage.noise();
+            let loud = if noise > QUIET {
+                format!("; others used {noise:.2} core, more than {QUIET:.2}")
+            } else {
+                String::new()
+            };
+            screen.say(&format!(
+                "  {name} {}{loud}",
+                measurement::told(&outcome.values)
+            ))?;
+            anyhow::Ok((outcome.values, outcome.usage))
+        });
+        let attempts = attempts.with_context(|| format!("{name} round {round}"))?;
+        for (number, attempt) in (1..).zip(attempts) {
+            if attempt.kept
+                && let Some(near) = measurement.near(&attempt.values)
+            {
+                self.near.insert((measurement, variant), near);
+            }
+            series.0.push(Sample {
+                condition: self.condition.name(),
+                measurement: measurement.name(),
+                variant: variant.name(),
+                round,
+                attempt: number,
+                kept: attempt.kept,
+                values: attempt.values,
+                usage: attempt.usage,
+            });
+        }
+        Ok(())
     }
 }
 
-impl Path {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Raw => "raw",
-            Self::Hawser => "Hawser",
+/// What each program that is measured, or measures, says of its version.
+fn versions(plan: &Plan) -> Result<Vec<String>> {
+    let mut versions = Vec::new();
+    let variants = named(&plan.variants, Variant::named);
+    if variants.iter().any(|variant| variant.is_ours()) {
+        versions.push(version(
+            &binary("hawser-tunnel")?,
+            "--version",
+            "hawser-tunnel",
+        )?);
+        versions.push(version(&binary("hawser")?, "--version", "hawser")?);
+    }
+    for variant in variants {
+        if let Variant::Stock(implementation) = variant {
+            versions.push(stock_version(implementation)?);
         }
+    }
+    versions.push(version("iperf3".as_ref(), "--version", "iperf3")?);
+    versions.push(version("ping".as_ref(), "-V", "iputils-ping")?);
+    Ok(versions)
+}
+
+/// The module of the newest wireguard-go.
+const MODULE: &str = "golang.zx2c4.com/wireguard";
+
+/// What a stock program says, and for a Go module the version that its maker pinned: the program itself names an older.
+fn stock_version(implementation: Implementation) -> Result<String> {
+    let program = implementation.program()?;
+    let said = version(&program, "--version", implementation.name())?;
+    if implementation != Implementation::WireguardGoNewest {
+        return Ok(said);
+    }
+    let bytes =
+        std::fs::read(&program).with_context(|| format!("failed to read {}", program.display()))?;
+    let pinned = module_version(&bytes, MODULE);
+    let pinned = pinned.with_context(|| format!("{} carries no {MODULE}", program.display()))?;
+    Ok(format!("{said} ({MODULE} {pinned})"))
+}
+
+/// The version in the line `mod<TAB>MODULE<TAB>VERSION<TAB>` that Go writes into its programs.
+fn module_version(program: &[u8], module: &str) -> Option<String> {
+    let line = format!("mod\t{module}\t");
+    let at = program
+        .windows(line.len())
+        .position(|window| window == line.as_bytes())?;
+    let version = program[at + line.len()..]
+        .split(|byte| *byte == b'\t')
+        .next()?;
+    String::from_utf8(version.to_vec()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pinned_version_of_a_go_program_is_found() {
+        let program = b"\x00\xffpath\tx\nmod\tgolang.zx2c4.com/wireguard\tv0.1\th1:abc=\ndep\tx";
+        assert_eq!(module_version(program, MODULE).as_deref(), Some("v0.1"));
+        assert_eq!(module_version(b"mod\tother\tv1\t", MODULE), None);
     }
 }

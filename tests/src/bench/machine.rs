@@ -1,12 +1,11 @@
 //! What the figures were measured on and with.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
-
-use crate::lab::binary;
 
 /// One machine and the programs on it.
 #[derive(Clone, Debug, Serialize)]
@@ -18,22 +17,17 @@ pub(super) struct Machine {
     pub(super) memory: f64,
     pub(super) kernel: String,
     pub(super) system: String,
+    /// TCP's congestion control, which every namespace inherits.
+    pub(super) congestion: String,
     /// First line that each program says of its version.
     pub(super) versions: Vec<String>,
 }
 
 impl Machine {
-    /// Looks at this machine. Fails when a program that is measured or measures with is missing.
-    pub(super) fn describe() -> Result<Self> {
+    /// Looks at this machine. The versions are those of the programs that are measured and that measure.
+    pub(super) fn describe(versions: Vec<String>) -> Result<Self> {
         let processors = read("/proc/cpuinfo")?;
-        let tunnel = binary("hawser-tunnel")?;
-        let agent = binary("hawser")?;
-        let versions = [
-            version(&tunnel.to_string_lossy(), "--version", "hawser-tunnel")?,
-            version(&agent.to_string_lossy(), "--version", "hawser")?,
-            version("iperf3", "--version", "iperf3")?,
-            version("ping", "-V", "iputils-ping")?,
-        ];
+        let congestion = read("/proc/sys/net/ipv4/tcp_congestion_control")?;
         Ok(Self {
             processor: processor(&processors).unwrap_or_else(|| "unknown".to_owned()),
             cores: cores(&processors),
@@ -42,7 +36,8 @@ impl Machine {
             kernel: release(read("/proc/sys/kernel/osrelease")?.trim()).to_owned(),
             system: system(&read("/etc/os-release").unwrap_or_default())
                 .unwrap_or_else(|| "unknown".to_owned()),
-            versions: versions.into(),
+            congestion: congestion.trim().to_owned(),
+            versions,
         })
     }
 }
@@ -51,8 +46,8 @@ fn read(path: &str) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("failed to read {path}"))
 }
 
-/// The first line without what changes nothing.
-fn version(program: &str, flag: &str, package: &str) -> Result<String> {
+/// The first line of what a program says of its version. Fails when it is missing.
+pub(super) fn version(program: &Path, flag: &str, package: &str) -> Result<String> {
     let output = Command::new(program).arg(flag).output();
     let output = output.with_context(|| format!("failed to start {package}: is it installed?"))?;
     let text = String::from_utf8_lossy(&output.stdout);

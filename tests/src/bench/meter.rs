@@ -1,4 +1,4 @@
-//! Who used the processors during a measurement: the tunnels, the whole machine, and who does not belong here.
+//! Who used the processors during a measurement: the watched processes, the whole machine, and who does not belong here.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,8 +20,8 @@ const KERNEL_THREAD: u64 = 0x0020_0000;
 pub(super) struct Usage {
     /// Seconds between the moments.
     pub(super) seconds: f64,
-    /// CPU-seconds of all keepers and data planes, what the kernel did on their behalf included.
-    pub(super) tunnels: f64,
+    /// CPU-seconds of the watched processes, what the kernel did on their behalf included.
+    pub(super) watched: f64,
     /// CPU-seconds of everybody and the kernel.
     pub(super) machine: f64,
     /// Cores used by processes that are not of this bench. Kernel threads are not counted: they may work for us.
@@ -37,16 +37,16 @@ impl Usage {
     }
 }
 
-/// Watches the processes of one lab.
+/// Watches some processes beside the whole machine.
 #[derive(Debug)]
 pub(super) struct Meter {
-    tunnels: Vec<i32>,
+    watched: Vec<i32>,
 }
 
 impl Meter {
-    /// For the keepers and data planes with these process ids.
-    pub(super) fn new(tunnels: Vec<i32>) -> Self {
-        Self { tunnels }
+    /// For the processes with these ids.
+    pub(super) fn new(watched: Vec<i32>) -> Self {
+        Self { watched }
     }
 
     /// Does `work` and says what it cost.
@@ -68,16 +68,16 @@ impl Meter {
                 Some((pid, parse_process(&text)?))
             })
             .collect();
-        let tunnels = self.tunnels.iter().try_fold(0, |sum, pid| {
+        let watched = self.watched.iter().try_fold(0, |sum, pid| {
             let process = processes.get(pid);
             let process =
-                process.with_context(|| format!("hawser-tunnel (process {pid}) has died"))?;
+                process.with_context(|| format!("process {pid}, which is measured, has died"))?;
             anyhow::Ok(sum + process.own)
         })?;
         let own = i32::try_from(std::process::id()).context("process id does not fit")?;
         Ok(Snapshot {
             at,
-            tunnels,
+            watched,
             busy,
             steal,
             foreign: foreign(&processes, own),
@@ -89,7 +89,7 @@ impl Meter {
 #[derive(Debug)]
 struct Snapshot {
     at: Instant,
-    tunnels: u64,
+    watched: u64,
     busy: u64,
     steal: u64,
     foreign: u64,
@@ -101,7 +101,7 @@ impl Snapshot {
         let spent = |after: u64, before: u64| after.saturating_sub(before) as f64 / TICKS;
         Usage {
             seconds,
-            tunnels: spent(self.tunnels, before.tunnels),
+            watched: spent(self.watched, before.watched),
             machine: spent(self.busy, before.busy),
             foreign: spent(self.foreign, before.foreign) / seconds,
             steal: spent(self.steal, before.steal) / seconds,

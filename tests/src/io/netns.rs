@@ -165,13 +165,29 @@ impl Netns {
 /// # Errors
 /// When there is no such device.
 pub fn device_drops(netns: &Netns, device: &str) -> Result<u64> {
+    // Eight numbers about receiving come first; drops are the fourth of those about sending.
+    Ok(device_numbers(netns, device)?[11])
+}
+
+/// Bytes that a device has received and sent, since it was made.
+///
+/// # Errors
+/// When there is no such device.
+pub fn device_bytes(netns: &Netns, device: &str) -> Result<u64> {
+    let numbers = device_numbers(netns, device)?;
+    Ok(numbers[0] + numbers[8])
+}
+
+/// The numbers of a device in /proc/net/dev.
+fn device_numbers(netns: &Netns, device: &str) -> Result<[u64; 16]> {
     let table = netns
         .run(|| fs::read_to_string("/proc/thread-self/net/dev"))?
         .context("failed to read /proc/net/dev")?;
     let found = table.lines().find_map(|line| {
         let (name, numbers) = line.split_once(':')?;
-        // Eight numbers about receiving come first; drops are the fourth of those about sending.
-        (name.trim() == device).then(|| numbers.split_whitespace().nth(11)?.parse().ok())?
+        let numbers = numbers.split_whitespace().map(str::parse);
+        let numbers: Vec<u64> = numbers.collect::<Result<_, _>>().ok()?;
+        (name.trim() == device).then(|| numbers.try_into().ok())?
     });
     found.with_context(|| format!("no device {device} in {}", netns.name()))
 }

@@ -213,7 +213,7 @@ pub(super) fn underlay_link(
 }
 
 /// The MAC address of a bridge or of one end of an underlay link.
-fn mac([first, second]: [u8; 2], cluster: u16, index: u16) -> String {
+pub(super) fn mac([first, second]: [u8; 2], cluster: u16, index: u16) -> String {
     let ([a, b], [c, d]) = (cluster.to_be_bytes(), index.to_be_bytes());
     format!("{first:02x}:{second:02x}:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
 }
@@ -292,6 +292,6 @@ pub(super) fn pod_routes(node: &Node) -> Result<()> {
     node.netns().ip_batch(&commands)
 }
 
-const fn nodad(address: IpAddr) -> &'static str {
+pub(super) const fn nodad(address: IpAddr) -> &'static str {
     if address.is_ipv6() { " nodad" } else { "" }
 }

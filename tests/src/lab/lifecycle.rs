@@ -9,7 +9,7 @@ use super::node::Link;
 use super::record::{Record, records};
 use super::topology::Topology;
 use super::wire::{self, Wire};
-use super::{Lab, READY, address, build, configure, janitor, remove_everything_of};
+use super::{Lab, READY, address, build, cable, configure, janitor, remove_everything_of};
 use crate::io::{Netns, is_alive};
 
 impl Lab {
@@ -92,6 +92,9 @@ impl Lab {
         let opened =
             |name: &str| Ok(Netns::open(&format!("hw{}-{name}", record.id))?.marked(&record.id));
         let link = |name: &str, cluster: u16, index: u16| {
+            if record.topology.underlay.direct {
+                return cable::link(&record.topology, name, opened);
+            }
             Ok(Link {
                 name: name.to_owned(),
                 netns: router.clone(),
@@ -137,7 +140,13 @@ impl Lab {
             Some(wire::start_process(&record.id)?)
         };
         let directory = Record::directory_of(&record.id);
+        if record.topology.underlay.direct {
+            cable::lay(&record.topology, find)?;
+        }
         let link = |name: &str, cluster: u16, index: u16| {
+            if record.topology.underlay.direct {
+                return cable::link(&record.topology, name, find);
+            }
             let wired = record.topology.is_wired(name);
             let wire = wired.then(|| Wire::new(name, &directory));
             let ends = build::Ends {

@@ -9,7 +9,8 @@ use ipnet::IpNet;
 use super::address::{family_of, underlay};
 use super::pod::{Pod, router_of};
 use super::process::Process;
-use super::topology::{Family, UnderlaySpec};
+use super::topology::Family;
+use super::underlay::UnderlaySpec;
 use crate::io::Netns;
 
 /// One underlay link, seen from the router: every frame from and to a node passes here.

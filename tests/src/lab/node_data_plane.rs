@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -80,6 +80,20 @@ impl Node {
 
     fn own_tunnel_program(&self) -> PathBuf {
         self.dir().join("hawser-tunnel")
+    }
+
+    /// Has the node run this build of `hawser-tunnel` from its next start on: a copy in the node's own directory.
+    ///
+    /// # Errors
+    /// When it cannot be copied.
+    pub fn install_tunnel(&self, program: &Path) -> Result<()> {
+        let own = self.own_tunnel_program();
+        fs::create_dir_all(self.dir())
+            .with_context(|| format!("failed to make {}", self.dir().display()))?;
+        fs::copy(program, &own).with_context(|| {
+            format!("failed to copy {} to {}", program.display(), own.display())
+        })?;
+        Ok(())
     }
 
     /// Puts a new program file in place of the node's own, as an upgrade does: the same code, but

@@ -24,7 +24,7 @@ impl Node {
     /// # Errors
     /// When `hawser-tunnel key` fails.
     pub fn public_key(&self) -> Result<String> {
-        let program = binary("hawser-tunnel")?;
+        let program = self.tunnel_program()?;
         let directory = self.state_dir();
         fs::create_dir_all(&directory)
             .with_context(|| format!("failed to make {}", directory.display()))?;

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::underlay::UnderlaySpec;
 use super::wired::Wired;
 
 /// IPv4 or IPv6.
@@ -85,38 +86,6 @@ pub struct ClusterSpec {
     pub prefixes: Vec<IpNet>,
 }
 
-/// The network between the nodes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct UnderlaySpec {
-    /// The family by which nodes reach each other. Nodes always have addresses of both.
-    pub family: Family,
-    /// The MTU of every link, pods' links too, in bytes: 1280-65535.
-    pub mtu: u32,
-    /// The UDP port of WireGuard.
-    pub port: u16,
-    /// Nodes whose link is a wire that can be made bad; the others have a bare veth.
-    #[serde(skip_serializing_if = "Wired::is_none")]
-    pub wired: Wired,
-    /// What the wires draw their faults from. Each wire and direction draws differently.
-    pub seed: u64,
-}
-
-impl Default for UnderlaySpec {
-    fn default() -> Self {
-        Self {
-            family: Family::V4,
-            mtu: 1500,
-            port: 51820,
-            wired: Wired::default(),
-            seed: 1,
-        }
-    }
-}
-
-/// The largest MTU of a TAP.
-const MOST_WIRED: u32 = 65_521;
-
 fn both_families() -> Vec<Family> {
     Family::BOTH.to_vec()
 }
@@ -152,6 +121,13 @@ impl Topology {
     #[must_use]
     pub fn wired(mut self, seed: u64) -> Self {
         (self.underlay.wired, self.underlay.seed) = (Wired::All, seed);
+        self
+    }
+
+    /// The same clusters, whose two nodes are joined by one veth.
+    #[must_use]
+    pub const fn direct(mut self) -> Self {
+        self.underlay.direct = true;
         self
     }
 
@@ -216,20 +192,7 @@ impl Topology {
                 );
             }
         }
-        if !(1280..=65535).contains(&self.underlay.mtu) {
-            bail!("underlay.mtu: {}: must be 1280 to 65535", self.underlay.mtu);
-        }
-        if self.underlay.port == 0 {
-            bail!("underlay.port: 0: must be 1 to 65535");
-        }
-        self.underlay.wired.check(&self.node_names())?;
-        if !self.underlay.wired.is_none() && self.underlay.mtu > MOST_WIRED {
-            bail!(
-                "underlay.mtu: {}: must be 1280 to {MOST_WIRED} with wires",
-                self.underlay.mtu
-            );
-        }
-        Ok(())
+        self.underlay.check(&self.node_names())
     }
 }
 
@@ -346,6 +309,14 @@ mod tests {
             (
                 "clusters: [{name: e, id: 1, nodes: 1, pods: 1}]\nunderlay: {wired: all, mtu: 65535}",
                 "underlay.mtu: 65535: must be 1280 to 65521 with wires",
+            ),
+            (
+                "clusters: [{name: e, id: 1, nodes: 3, pods: 1}]\nunderlay: {direct: true}",
+                "underlay.direct: true: one veth joins two nodes; there are 3",
+            ),
+            (
+                "clusters: [{name: e, id: 1, nodes: 2, pods: 1}]\nunderlay: {direct: true, wired: all}",
+                "underlay.direct: true: goes without wires; leave underlay.wired out",
             ),
         ] {
             assert_eq!(Topology::parse(yaml).unwrap_err().to_string(), text);

@@ -1,28 +1,20 @@
-//! One stock WireGuard peer: a namespace on the underlay, the program in it, and what `wg` says and is told.
+//! One stock WireGuard peer: a namespace on the underlay with a [`StockDevice`], and the node that it knows.
 
-use std::fs;
-use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use ipnet::IpNet;
 use nix::sys::signal::Signal;
 
+use super::device::{StockDevice, write_secret};
 use super::{GenevePort, Implementation, family, overlay};
 use crate::io::Netns;
-use crate::lab::{
-    Family, Foreign, Lab, Lane, Link, Node, PeerConfig, Process, address, wait_until,
-};
+use crate::lab::{Family, Foreign, Lab, Lane, Link, Node, PeerConfig, address};
 
-/// Where userspace implementations put their sockets, by the name of the device.
-const SOCKETS: &str = "/var/run/wireguard";
 /// The UDP port of every stock peer.
 const PORT: u16 = 51820;
-/// How long a program may take to answer `wg`.
-const START: Duration = Duration::from_secs(10);
 
 /// Which stock peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,16 +54,14 @@ struct Known {
 pub struct StockPeer {
     name: String,
     spec: StockSpec,
-    device: String,
+    device: StockDevice,
     netns: Netns,
     link: Link,
     directory: PathBuf,
     cidrs: Vec<IpNet>,
     cluster: String,
     mtu: u32,
-    public_key: String,
     known: Option<Known>,
-    process: Process,
 }
 
 impl StockPeer {
@@ -96,17 +86,17 @@ impl StockPeer {
             .filter_map(|family| address::node_prefix(cluster.prefix(*family)?, spec.index));
         let (cidrs, cluster) = (cidrs.collect(), cluster.name.clone());
         let directory = lab.dir().join(&name);
-        fs::create_dir_all(&directory)
-            .with_context(|| format!("failed to make {}", directory.display()))?;
         // What fits into the underlay's MTU behind IP, UDP and WireGuard.
         let around = match spec.family {
             Family::V4 => 20 + 8 + 32,
             Family::V6 => 40 + 8 + 32,
         };
-        let mut peer = Self {
-            process: Process::new(&directory, spec.implementation.name()),
+        let at = (device.as_str(), PORT);
+        let device = StockDevice::start(spec.implementation, &name, &netns, at, &directory)?;
+        let preshared = device.wg(&["genpsk"], "")?;
+        write_secret(&directory.join("preshared.key"), &preshared)?;
+        let peer = Self {
             mtu: lab.topology().underlay.mtu - around,
-            public_key: String::new(),
             known: None,
             name,
             spec,
@@ -117,14 +107,7 @@ impl StockPeer {
             cidrs,
             cluster,
         };
-        for (file, command) in [("private.key", "genkey"), ("preshared.key", "genpsk")] {
-            let key = peer.wg(&[command], "")?;
-            write_secret(&peer.directory.join(file), &key)?;
-        }
-        let private = fs::read_to_string(peer.directory.join("private.key"))
-            .context("failed to read the private key")?;
-        peer.public_key = peer.wg(&["pubkey"], &private)?.trim().to_owned();
-        peer.run()?;
+        peer.address()?;
         Ok(peer)
     }
 
@@ -155,7 +138,7 @@ impl StockPeer {
     /// Its TUN device.
     #[must_use]
     pub fn device(&self) -> &str {
-        &self.device
+        self.device.name()
     }
 
     /// Its overlay address.
@@ -195,13 +178,13 @@ impl StockPeer {
     /// Its program's process, while it lives.
     #[must_use]
     pub fn pid(&self) -> Option<i32> {
-        self.process.pid()
+        self.device.pid()
     }
 
     /// What its program has logged so far.
     #[must_use]
     pub fn log(&self) -> String {
-        self.process.log_text()
+        self.device.log()
     }
 
     /// Itself as a node's node.yaml has it; with `endpoint` the node can speak first.
@@ -213,7 +196,7 @@ impl StockPeer {
             index: self.spec.index.into(),
             prefixes: self.cidrs.clone(),
             lanes: vec![Lane {
-                public_key: self.public_key.clone(),
+                public_key: self.device.public_key().to_owned(),
                 endpoint: endpoint.then(|| self.endpoint()),
                 preshared_key_file: self
                     .spec
@@ -246,8 +229,6 @@ impl StockPeer {
             return Ok(());
         };
         let mut words = vec![
-            "set".to_owned(),
-            self.device.clone(),
             "peer".to_owned(),
             known.public_key.clone(),
             "allowed-ips".to_owned(),
@@ -264,7 +245,7 @@ impl StockPeer {
             words.extend(["persistent-keepalive".to_owned(), seconds.to_string()]);
         }
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        self.wg(&words, "").map(drop)
+        self.device.set(&words)
     }
 
     /// Forgets the node with all sessions, and is told of it again.
@@ -273,10 +254,7 @@ impl StockPeer {
     /// When `wg` refuses it, or it was never told.
     pub fn forget_and_meet_again(&self) -> Result<()> {
         let known = self.known.as_ref().context("it knows nobody")?;
-        self.wg(
-            &["set", &self.device, "peer", &known.public_key, "remove"],
-            "",
-        )?;
+        self.device.set(&["peer", &known.public_key, "remove"])?;
         self.introduce()
     }
 
@@ -291,21 +269,11 @@ impl StockPeer {
             .directory
             .join(if right { "preshared.key" } else { "wrong.key" });
         if !right {
-            write_secret(&file, &self.wg(&["genpsk"], "")?)?;
+            write_secret(&file, &self.device.wg(&["genpsk"], "")?)?;
         }
         let file = file.display().to_string();
-        self.wg(
-            &[
-                "set",
-                &self.device,
-                "peer",
-                &known.public_key,
-                "preshared-key",
-                &file,
-            ],
-            "",
-        )
-        .map(drop)
+        self.device
+            .set(&["peer", &known.public_key, "preshared-key", &file])
     }
 
     /// When its latest handshake with the node was, by `wg show latest-handshakes`.
@@ -333,7 +301,7 @@ impl StockPeer {
 
     fn show(&self, what: &str) -> Result<String> {
         let known = self.known.as_ref().context("it knows nobody")?;
-        let text = self.wg(&["show", &self.device, what], "")?;
+        let text = self.device.wg(&["show", self.device.name(), what], "")?;
         let line = text
             .lines()
             .filter_map(|line| line.split_once('\t'))
@@ -358,100 +326,20 @@ impl StockPeer {
     /// # Errors
     /// When it does not end or start.
     pub fn restart(&mut self, signal: Signal) -> Result<()> {
-        self.process.end(signal)?;
-        self.run()?;
+        self.device.restart(signal)?;
+        self.address()?;
         self.introduce()
     }
 
-    fn run(&mut self) -> Result<()> {
-        let program = self.spec.implementation.program()?;
-        self.remove_socket();
-        let mut command = self.netns.command(program);
-        command
-            .args(self.spec.implementation.foreground())
-            .arg(&self.device)
-            .env("LOG_LEVEL", "error");
-        self.process.start(command)?;
-        let mut ended = None;
-        wait_until(&format!("{} answers wg", self.name), START, || {
-            ended = self.process.check().err();
-            Ok(ended.is_some() || self.wg(&["show", &self.device], "").is_ok())
-        })?;
-        if let Some(error) = ended {
-            return Err(error.context(format!("{}: {}", self.name, self.log())));
-        }
-        let key = self.directory.join("private.key").display().to_string();
-        let port = PORT.to_string();
-        self.wg(
-            &[
-                "set",
-                &self.device,
-                "private-key",
-                &key,
-                "listen-port",
-                &port,
-            ],
-            "",
-        )?;
+    /// Gives the device its address and route.
+    fn address(&self) -> Result<()> {
         self.netns.ip_batch(&format!(
             "addr add {own}/32 dev {device}\n\
              link set {device} mtu {mtu} up\n\
              route add 240.0.0.0/5 dev {device} src {own}\n",
             own = self.overlay(),
-            device = self.device,
+            device = self.device.name(),
             mtu = self.mtu,
         ))
     }
-
-    fn wg(&self, arguments: &[&str], input: &str) -> Result<String> {
-        let mut command = self.netns.command("wg");
-        command
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command.spawn().context("failed to start wg")?;
-        let mut stdin = child.stdin.take().context("wg has no stdin")?;
-        // A command that reads nothing may have closed it already.
-        stdin.write_all(input.as_bytes()).ok();
-        drop(stdin);
-        let output = child.wait_with_output().context("failed to wait for wg")?;
-        if !output.status.success() {
-            bail!(
-                "`wg {}` for {}: {}",
-                arguments.first().unwrap_or(&""),
-                self.name,
-                String::from_utf8_lossy(&output.stderr).trim()
-            );
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    }
-
-    /// A killed program leaves its socket behind, outside of every namespace.
-    fn remove_socket(&self) {
-        fs::remove_file(Path::new(SOCKETS).join(format!("{}.sock", self.device))).ok();
-    }
-}
-
-impl Drop for StockPeer {
-    fn drop(&mut self) {
-        if let Err(error) = self.process.end(Signal::SIGTERM) {
-            writeln!(std::io::stderr(), "warning: {}: {error:#}", self.name).ok();
-        }
-        self.remove_socket();
-    }
-}
-
-fn write_secret(path: &Path, text: &str) -> Result<()> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-
-    let mut file = fs::OpenOptions::new()
-        .create(true)
-        .write(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
-        .with_context(|| format!("failed to make {}", path.display()))?;
-    file.write_all(text.trim().as_bytes())
-        .with_context(|| format!("failed to write {}", path.display()))
 }

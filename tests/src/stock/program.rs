@@ -12,19 +12,25 @@ use serde::Serialize;
 pub enum Implementation {
     /// `wireguard-go`, as Debian packages it.
     WireguardGo,
+    /// The newest `wireguard-go`, a Go module, as `tests/peers` builds it.
+    WireguardGoNewest,
+    /// `boringtun-cli`, of the crate of that name, as `tests/peers` builds it.
+    Boringtun,
     /// `gotatun`, of the crate `gotatun-cli`, as `tests/peers` builds it.
     Gotatun,
 }
 
 impl Implementation {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::WireguardGo, Self::Gotatun];
+    /// Those that the tests hold nodes against: one in Go, one in Rust.
+    pub const TESTED: [Self; 2] = [Self::WireguardGo, Self::Gotatun];
 
     /// What its program is called.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::WireguardGo => "wireguard-go",
+            Self::WireguardGoNewest => "wireguard-go-newest",
+            Self::Boringtun => "boringtun-cli",
             Self::Gotatun => "gotatun",
         }
     }
@@ -33,19 +39,19 @@ impl Implementation {
     ///
     /// # Errors
     /// When it was not installed: names the command that does it.
-    pub(super) fn program(self) -> Result<PathBuf> {
+    pub(crate) fn program(self) -> Result<PathBuf> {
         match self {
             Self::WireguardGo => Ok(PathBuf::from(self.name())),
-            Self::Gotatun => built(self.name()),
+            Self::WireguardGoNewest | Self::Boringtun | Self::Gotatun => built(self.name()),
         }
     }
 
     /// What makes it run in the foreground, behind its program's name.
     pub(super) const fn foreground(self) -> &'static [&'static str] {
         match self {
-            Self::WireguardGo => &["-f"],
-            // It would give up root otherwise, and its socket with it.
-            Self::Gotatun => &["-f", "--disable-drop-privileges"],
+            Self::WireguardGo | Self::WireguardGoNewest => &["-f"],
+            // They would give up root otherwise, and their sockets with it.
+            Self::Boringtun | Self::Gotatun => &["-f", "--disable-drop-privileges"],
         }
     }
 }

@@ -1,169 +1,227 @@
-//! What the rounds of the datapath bench say, and what they have to.
+//! What the rounds say, and what they have to.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
-use crate::bench::figure::{Figure, Must};
-use crate::bench::round::Round;
-use crate::bench::spread::Spread;
+use super::condition::{self, BASE};
+use super::measurement::{
+    BOTH, CONNECTIONS, GIGABITS, IDLE_RTT, LOST, MACHINE_COST, MAX, MEAN, MEMORY, P99, PACKETS,
+    PEAK, RATE, RETRANSMITS, TCP_1, TCP_4, TUNNEL_COST, UDP_64, UDP_512, UDP_1300,
+};
+use super::variant::{self, BORINGTUN, HAWSER, NEWEST, NULL_CIPHER, RAW};
+use crate::bench::figure::{Bound, Figure};
+use crate::bench::sample::Series;
 
-/// Below this fraction of the bare network something is broken, whatever the machine.
-const LEAST_RATIO: f64 = 0.02;
-/// What a data plane with few peers may take, in MiB.
-const MOST_MEMORY: f64 = 8.0;
+/// A ratio between variants in the base condition: name, measurement, value, which, to which, bound.
+type Ratio = (
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+    Bound,
+);
 
-/// Every figure of the rounds that count.
-pub(in super::super) fn figures(rounds: &[Round]) -> Result<Vec<Figure>> {
-    let kept: Vec<&Round> = rounds.iter().filter(|round| round.kept).collect();
-    ensure!(!kept.is_empty(), "no round was kept");
-    let spread = |value: fn(&Round) -> f64| Spread::of(kept.iter().map(|r| value(r)).collect());
-    let raw = spread(|round| round.raw.gigabits)?;
-    let one = spread(|round| round.one.gigabits)?;
-    let many = spread(|round| round.many.gigabits)?;
-    let ratio = Must::AtLeast(LEAST_RATIO);
-    let none = Must::Nothing;
-    let rows = [
-        (
-            "Hawser TCP, 1 stream, to raw",
-            "ratio",
-            ratio,
-            one.ratio(&raw)?,
-        ),
-        (
-            "Hawser TCP, 4 streams, to raw 1 stream",
-            "ratio",
-            ratio,
-            many.ratio(&raw)?,
-        ),
-        ("raw TCP, 1 stream", "Gbit/s", none, raw),
-        ("Hawser TCP, 1 stream", "Gbit/s", none, one),
-        ("Hawser TCP, 4 streams", "Gbit/s", none, many),
-        (
-            "raw TCP, 1 stream, retransmits",
-            "segments",
-            none,
-            spread(|r| r.raw.retransmits as f64)?,
-        ),
-        (
-            "Hawser TCP, 1 stream, retransmits",
-            "segments",
-            none,
-            spread(|r| r.one.retransmits as f64)?,
-        ),
-        (
-            "Hawser TCP, 4 streams, retransmits",
-            "segments",
-            none,
-            spread(|r| r.many.retransmits as f64)?,
-        ),
-        (
-            "raw round trip, idle",
-            "ms",
-            none,
-            spread(|r| r.raw_echo.milliseconds)?,
-        ),
-        (
-            "Hawser round trip, idle",
-            "ms",
-            none,
-            spread(|r| r.echo.milliseconds)?,
-        ),
-        (
-            "Hawser pings lost, idle",
-            "packets",
-            Must::AtMost(0.0),
-            spread(|r| f64::from(r.echo.lost))?,
-        ),
-        (
-            "tunnel processor time, 1 stream",
-            "CPU-s/GB",
-            none,
-            spread(|r| r.one.tunnel_cost())?,
-        ),
-        (
-            "tunnel processor time, 4 streams",
-            "CPU-s/GB",
-            none,
-            spread(|r| r.many.tunnel_cost())?,
-        ),
-        (
-            "machine processor time, raw",
-            "CPU-s/GB",
-            none,
-            spread(|r| r.raw.machine_cost())?,
-        ),
-        (
-            "machine processor time, Hawser 1 stream",
-            "CPU-s/GB",
-            none,
-            spread(|r| r.one.machine_cost())?,
-        ),
-        (
-            "machine processor time, Hawser 4 streams",
-            "CPU-s/GB",
-            none,
-            spread(|r| r.many.machine_cost())?,
-        ),
-        (
-            "data plane peak memory",
-            "MiB",
-            Must::AtMost(MOST_MEMORY),
-            spread(|r| r.peak_memory)?,
-        ),
-        ("noise of others", "cores", none, spread(Round::noise)?),
-    ];
-    let figure = |(name, unit, must, spread)| Figure {
-        name,
-        unit,
-        must,
-        spread,
-    };
-    Ok(rows.map(figure).into())
+/// What must be shown.
+const RATIOS: [Ratio; 10] = [
+    (
+        "TCP, 1 stream, to newest wireguard-go",
+        TCP_1,
+        GIGABITS,
+        HAWSER,
+        NEWEST,
+        Bound::AtLeast(1.9, 2.4),
+    ),
+    (
+        "TCP, 4 streams, to newest wireguard-go",
+        TCP_4,
+        GIGABITS,
+        HAWSER,
+        NEWEST,
+        Bound::AtLeast(1.75, 2.2),
+    ),
+    (
+        "TCP, 1 stream, to boringtun-cli",
+        TCP_1,
+        GIGABITS,
+        HAWSER,
+        BORINGTUN,
+        Bound::AtLeast(5.5, 7.0),
+    ),
+    (
+        "TCP, 1 stream, null cipher to newest wireguard-go",
+        TCP_1,
+        GIGABITS,
+        NULL_CIPHER,
+        NEWEST,
+        Bound::AtLeast(4.0, 5.5),
+    ),
+    (
+        "tunnel CPU-s/GB, 1 stream, to newest wireguard-go",
+        TCP_1,
+        TUNNEL_COST,
+        HAWSER,
+        NEWEST,
+        Bound::AtMost(0.60, 0.45),
+    ),
+    (
+        "UDP 64 B, to newest wireguard-go",
+        UDP_64,
+        PACKETS,
+        HAWSER,
+        NEWEST,
+        Bound::AtLeast(1.7, 2.5),
+    ),
+    (
+        "loaded round trip, to newest wireguard-go",
+        TCP_1,
+        MEAN,
+        HAWSER,
+        NEWEST,
+        Bound::AtMost(0.55, 0.35),
+    ),
+    (
+        "TCP, both directions, to newest wireguard-go",
+        BOTH,
+        GIGABITS,
+        HAWSER,
+        NEWEST,
+        Bound::Nothing,
+    ),
+    (
+        "new connections, to newest wireguard-go",
+        CONNECTIONS,
+        RATE,
+        HAWSER,
+        NEWEST,
+        Bound::Nothing,
+    ),
+    (
+        "TCP, 1 stream, to raw",
+        TCP_1,
+        GIGABITS,
+        HAWSER,
+        RAW,
+        Bound::Nothing,
+    ),
+];
+
+/// Values of single variants: name, measurement, value, unit.
+const VALUES: [(&str, &str, &str, &str); 19] = [
+    ("TCP, 1 stream", TCP_1, GIGABITS, "Gbit/s"),
+    ("TCP, 4 streams", TCP_4, GIGABITS, "Gbit/s"),
+    ("TCP, both directions", BOTH, GIGABITS, "Gbit/s"),
+    ("UDP 64 B", UDP_64, PACKETS, "kpackets/s"),
+    ("UDP 512 B", UDP_512, PACKETS, "kpackets/s"),
+    ("UDP 1300 B", UDP_1300, PACKETS, "kpackets/s"),
+    ("new connections", CONNECTIONS, RATE, "1/s"),
+    ("idle round trip", IDLE_RTT, MEAN, "ms"),
+    ("idle pings lost", IDLE_RTT, LOST, "packets"),
+    ("loaded round trip", TCP_1, MEAN, "ms"),
+    ("loaded round trip, 99 %", TCP_1, P99, "ms"),
+    ("loaded round trip, longest", TCP_1, MAX, "ms"),
+    ("tunnel CPU, 1 stream", TCP_1, TUNNEL_COST, "CPU-s/GB"),
+    ("tunnel CPU, 4 streams", TCP_4, TUNNEL_COST, "CPU-s/GB"),
+    ("machine CPU, 1 stream", TCP_1, MACHINE_COST, "CPU-s/GB"),
+    ("machine CPU, 4 streams", TCP_4, MACHINE_COST, "CPU-s/GB"),
+    ("retransmits, 1 stream", TCP_1, RETRANSMITS, "segments"),
+    ("retransmits, 4 streams", TCP_4, RETRANSMITS, "segments"),
+    ("peak memory", MEMORY, PEAK, "MiB"),
+];
+
+/// What is compared with newest wireguard-go under the other conditions.
+const ELSEWHERE: [(&str, &str, &str); 4] = [
+    ("TCP, 1 stream", TCP_1, GIGABITS),
+    ("TCP, 4 streams", TCP_4, GIGABITS),
+    ("loaded round trip", TCP_1, MEAN),
+    ("tunnel CPU-s/GB", TCP_1, TUNNEL_COST),
+];
+
+/// The bound of a single variant's value.
+fn bound(variant: &str, measurement: &str, value: &str) -> Bound {
+    match (variant, measurement, value) {
+        (HAWSER, MEMORY, PEAK) => Bound::Never(8.0, 4.0),
+        (HAWSER, IDLE_RTT, LOST) => Bound::Never(0.0, 0.0),
+        _ => Bound::Nothing,
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::bench::round::tests::round;
-
-    fn figure<'a>(figures: &'a [Figure], name: &str) -> &'a Figure {
-        figures.iter().find(|figure| figure.name == name).unwrap()
-    }
-
-    #[test]
-    fn figures_are_made_of_the_kept_rounds_only() {
-        let mut rounds = [round(1, 0.9, 30.0), round(1, 0.0, 3.0), round(2, 0.0, 6.0)];
-        assert!(figures(&rounds).is_err(), "nothing was kept");
-        rounds[1].kept = true;
-        rounds[2].kept = true;
-        let figures = figures(&rounds).unwrap();
-        let ratio = &figure(&figures, "Hawser TCP, 1 stream, to raw").spread;
-        assert_eq!(ratio.values, [0.1, 0.2]);
-        assert!((ratio.median - 0.15).abs() < 1e-9);
-        assert_eq!(figure(&figures, "Hawser TCP, 4 streams").spread.max, 12.0);
-        assert!(figures.iter().all(|figure| !figure.is_short()));
-    }
-
-    #[test]
-    fn slow_lossy_and_fat_falls_short_by_name() {
-        let mut rounds = [round(1, 0.0, 0.25), round(2, 0.0, 0.25)];
-        for round in &mut rounds {
-            round.kept = true;
+/// Every figure that the series has values for.
+pub(super) fn figures(series: &Series) -> Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    let mut add = |name: String, unit, bound, spread: Option<Result<_>>| -> Result<()> {
+        if let Some(spread) = spread {
+            figures.push(Figure {
+                name,
+                unit,
+                bound,
+                spread: spread?,
+            });
         }
-        rounds[0].echo.lost = 1;
-        rounds[1].peak_memory = 8.5;
-        let figures = figures(&rounds).unwrap();
-        let short: Vec<&str> = figures
-            .iter()
-            .filter(|figure| figure.is_short())
-            .map(|figure| figure.name)
-            .collect();
-        let wanted = [
-            "Hawser TCP, 1 stream, to raw",
-            "Hawser TCP, 4 streams, to raw 1 stream",
-            "Hawser pings lost, idle",
-            "data plane peak memory",
-        ];
-        // 0.5 of 30 Gbit/s with four streams is below the bound as well: 0.0167.
-        assert_eq!(short, wanted);
+        Ok(())
+    };
+    for (name, measurement, value, own, base, bound) in RATIOS {
+        let (own, base) = ((BASE, measurement, own), (BASE, measurement, base));
+        add(
+            name.to_owned(),
+            "ratio",
+            bound,
+            series.ratio(own, base, value),
+        )?;
     }
+    for condition in condition::NAMES.into_iter().filter(|name| *name != BASE) {
+        for (name, measurement, value) in ELSEWHERE {
+            let (own, base) = (
+                (condition, measurement, HAWSER),
+                (condition, measurement, NEWEST),
+            );
+            let name = format!("{name}, to newest wireguard-go: {condition}");
+            add(
+                name,
+                "ratio",
+                Bound::Nothing,
+                series.ratio(own, base, value),
+            )?;
+        }
+    }
+    for (name, measurement, value, unit) in VALUES {
+        for variant in variant::NAMES {
+            let spread = series.spread((BASE, measurement, variant), value);
+            let bound = bound(variant, measurement, value);
+            add(format!("{name}: {variant}"), unit, bound, spread)?;
+        }
+    }
+    for condition in condition::NAMES.into_iter().filter(|name| *name != BASE) {
+        for (name, measurement, value) in ELSEWHERE {
+            for variant in [NEWEST, HAWSER] {
+                let spread = series.spread((condition, measurement, variant), value);
+                let unit = match value {
+                    MEAN => "ms",
+                    TUNNEL_COST => "CPU-s/GB",
+                    _ => "Gbit/s",
+                };
+                add(
+                    format!("{name}: {variant}: {condition}"),
+                    unit,
+                    Bound::Nothing,
+                    spread,
+                )?;
+            }
+        }
+    }
+    Ok(figures)
+}
+
+/// What must be shown and was not measured in this run.
+pub(super) fn missing(series: &Series) -> Vec<&'static str> {
+    let missing = RATIOS
+        .iter()
+        .filter(|(_, measurement, value, own, base, bound)| {
+            let (own, base) = ((BASE, *measurement, *own), (BASE, *measurement, *base));
+            *bound != Bound::Nothing && series.ratio(own, base, value).is_none()
+        });
+    let mut missing: Vec<&str> = missing.map(|ratio| ratio.0).collect();
+    if series.spread((BASE, MEMORY, HAWSER), PEAK).is_none() {
+        missing.push("peak memory: hawser");
+    }
+    missing
 }

@@ -46,8 +46,8 @@ fn descendants_of_the_bench_and_kernel_threads_are_not_foreign() {
     let mut processes = BTreeMap::from([
         (1, process(0, 5, 0)),
         (10, process(1, 100, 1000)), // the bench
-        (11, process(10, 200, 0)),   // a keeper
-        (12, process(11, 400, 0)),   // its data plane
+        (11, process(10, 200, 0)),   // a watched one
+        (12, process(11, 400, 0)),   // its child
         (20, process(1, 7, 0)),      // somebody else
     ]);
     assert_eq!(foreign(&processes, 10), 12);
@@ -76,14 +76,14 @@ fn usage_is_the_difference_and_noise_is_per_second() {
     let at = Instant::now();
     let before = Snapshot {
         at,
-        tunnels: 100,
+        watched: 100,
         busy: 1000,
         steal: 10,
         foreign: 500,
     };
     let after = Snapshot {
         at: at + Duration::from_secs(2),
-        tunnels: 350,
+        watched: 350,
         busy: 1400,
         steal: 14,
         foreign: 520,
@@ -93,7 +93,7 @@ fn usage_is_the_difference_and_noise_is_per_second() {
         usage,
         Usage {
             seconds: 2.0,
-            tunnels: 2.5,
+            watched: 2.5,
             machine: 4.0,
             foreign: 0.1,
             steal: 0.02
@@ -101,7 +101,7 @@ fn usage_is_the_difference_and_noise_is_per_second() {
     );
     assert!((usage.noise() - 0.12).abs() < 1e-9);
     // Times of a process that nobody waited for are lost; that must not become a huge number.
-    assert_eq!(before.since(&before).tunnels, 0.0);
+    assert_eq!(before.since(&before).watched, 0.0);
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn a_measurement_sees_the_time_of_a_watched_process_and_its_peak() {
             Ok(())
         })
         .unwrap();
-    assert!(usage.tunnels > 0.0 && usage.seconds >= 0.3, "{usage:?}");
+    assert!(usage.watched > 0.0 && usage.seconds >= 0.3, "{usage:?}");
     assert!(peak_memory(own).unwrap() > 0.5);
     let gone = Meter::new(vec![i32::MAX]).measure(|| Ok(()));
     assert!(gone.unwrap_err().to_string().contains("has died"));

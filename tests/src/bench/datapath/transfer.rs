@@ -1,4 +1,4 @@
-//! `iperf3` over TCP with a number of streams.
+//! `iperf3` over TCP with a number of streams, one way or both.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::IpAddr;
@@ -22,6 +22,8 @@ pub(super) struct Transfer<'a> {
     pub(super) address: IpAddr,
     pub(super) streams: u32,
     pub(super) seconds: u32,
+    /// In both directions at once, as many streams each way.
+    pub(super) both: bool,
 }
 
 /// What arrived, counted by the receiver, and what the sender sent again.
@@ -44,6 +46,9 @@ impl Transfer<'_> {
         client.args(["-c", &self.address.to_string(), "-p", PORT, "-J"]);
         client.args(["-t", &self.seconds.to_string(), "-P"]);
         client.args([&self.streams.to_string(), "--connect-timeout", "5000"]);
+        if self.both {
+            client.arg("--bidir");
+        }
         let output = client.stdin(Stdio::null()).output();
         let output = output.context("failed to start iperf3")?;
         if output.stdout.is_empty() {
@@ -117,7 +122,17 @@ fn parse(json: &Value) -> Result<Arrived> {
     if arrived.bytes <= 0.0 {
         bail!("nothing arrived");
     }
-    Ok(arrived)
+    if json.pointer("/end/sum_received_bidir_reverse").is_none() {
+        return Ok(arrived);
+    }
+    // The way back has sums of its own.
+    let back = json.pointer("/end/sum_sent_bidir_reverse/retransmits");
+    Ok(Arrived {
+        bits_per_second: arrived.bits_per_second
+            + figure("/end/sum_received_bidir_reverse/bits_per_second")?,
+        bytes: arrived.bytes + figure("/end/sum_received_bidir_reverse/bytes")?,
+        retransmits: arrived.retransmits + back.and_then(Value::as_u64).unwrap_or_default(),
+    })
 }
 
 #[cfg(test)]
@@ -141,6 +156,23 @@ mod tests {
                 retransmits: 3
             }
         );
+    }
+
+    #[test]
+    fn both_directions_are_added() {
+        let report = json!({"end": {
+            "sum_sent": {"retransmits": 3},
+            "sum_received": {"bytes": 500, "bits_per_second": 2000.0},
+            "sum_sent_bidir_reverse": {"retransmits": 4},
+            "sum_received_bidir_reverse": {"bytes": 250, "bits_per_second": 1000.0},
+        }});
+        let arrived = parse(&report).unwrap();
+        let wanted = Arrived {
+            bits_per_second: 3000.0,
+            bytes: 750.0,
+            retransmits: 7,
+        };
+        assert_eq!(arrived, wanted);
     }
 
     #[test]

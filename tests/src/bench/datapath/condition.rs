@@ -1,0 +1,116 @@
+//! What the network between the nodes, and the mesh, are like.
+
+use anyhow::{Context as _, Result};
+
+use crate::io::Netns;
+use crate::lab::{Family, Lab, Topology};
+
+/// Prefixes of each cluster under [`Condition::Prefixes`].
+pub(super) const PREFIXES: u16 = 1_000;
+
+/// One condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Condition {
+    /// Underlay MTU 1500, IPv4, every offload of the veth on, few prefixes.
+    Base,
+    /// The underlay carries no super-frames: no TSO, GSO, GRO and no UDP segmentation on it.
+    OffloadsOff,
+    /// Underlay MTU 9000.
+    Jumbo,
+    /// Nodes reach each other by IPv6.
+    Ipv6,
+    /// Each packet of the underlay is lost with a chance of 1 %, in each direction. Without offloads, or 44 packets
+    /// would be lost at once.
+    Loss,
+    /// Each cluster has 1,000 prefixes.
+    Prefixes,
+}
+
+pub(super) const BASE: &str = "base";
+
+/// Every condition with its name.
+const ALL: [(&str, Condition); 6] = [
+    (BASE, Condition::Base),
+    ("offloads-off", Condition::OffloadsOff),
+    ("mtu-9000", Condition::Jumbo),
+    ("ipv6", Condition::Ipv6),
+    ("loss-1", Condition::Loss),
+    ("prefixes-1000", Condition::Prefixes),
+];
+
+/// Every condition by its name.
+pub(super) const NAMES: [&str; 6] = [ALL[0].0, ALL[1].0, ALL[2].0, ALL[3].0, ALL[4].0, ALL[5].0];
+
+impl Condition {
+    /// The condition of one of [`NAMES`].
+    pub(super) fn named(name: &str) -> Option<Self> {
+        let found = ALL.iter().find(|(other, _)| *other == name);
+        found.map(|(_, condition)| *condition)
+    }
+
+    /// Its name.
+    pub(super) fn name(self) -> &'static str {
+        let found = ALL.iter().find(|(_, condition)| *condition == self);
+        found.map_or(BASE, |(name, _)| name)
+    }
+
+    /// Two clusters of one node with one pod each, joined by one veth.
+    pub(super) fn topology(self) -> Result<Topology> {
+        let topology = Topology::parse(
+            "clusters: [{name: east, id: 1, nodes: 1, pods: 1}, {name: west, id: 2, nodes: 1, pods: 1}]",
+        )?;
+        let (family, mtu) = match self {
+            Self::Jumbo => (Family::V4, 9000),
+            Self::Ipv6 => (Family::V6, 1500),
+            Self::Base | Self::OffloadsOff | Self::Loss | Self::Prefixes => (Family::V4, 1500),
+        };
+        Ok(topology.with_underlay(family, mtu).direct())
+    }
+
+    /// What has to be so before a tunnel looks at the underlay.
+    pub(super) fn prepare(self, lab: &Lab) -> Result<()> {
+        match self {
+            Self::Base | Self::Jumbo | Self::Ipv6 | Self::Prefixes => Ok(()),
+            Self::OffloadsOff | Self::Loss => lab.nodes().iter().try_for_each(|node| {
+                let off = ["tso", "gso", "gro", "tx-udp-segmentation"];
+                let words: Vec<&str> = off.iter().flat_map(|word| [*word, "off"]).collect();
+                let words = [&["-K", "eth0"], words.as_slice()].concat();
+                node.netns().output("ethtool", &words).map(drop)
+            }),
+        }
+    }
+
+    /// What begins once every tunnel stands: a lost handshake would cost seconds that say nothing of the data path.
+    pub(super) fn begin(self, lab: &Lab) -> Result<()> {
+        if self != Self::Loss {
+            return Ok(());
+        }
+        for node in lab.nodes() {
+            lose(node.netns()).with_context(|| format!("node {}", node.name()))?;
+        }
+        Ok(())
+    }
+}
+
+/// Drops one of 100 UDP packets that come in.
+fn lose(netns: &Netns) -> Result<()> {
+    let rule = "add table netdev loss; \
+                add chain netdev loss in { type filter hook ingress device eth0 priority 0; }; \
+                add rule netdev loss in meta l4proto udp numgen random mod 100 0 counter drop";
+    netns.output("nft", &[rule]).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_conditions_belong_together() {
+        for name in NAMES {
+            let condition = Condition::named(name).unwrap();
+            assert_eq!(condition.name(), name);
+            condition.topology().unwrap().check().unwrap();
+        }
+        assert_eq!(Condition::named("weather"), None);
+    }
+}

@@ -1,0 +1,82 @@
+//! The ways from pod to pod that are compared.
+
+use crate::stock::Implementation;
+
+/// One way from a pod of one node to a pod of the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Variant {
+    /// In clear, straight over the underlay.
+    Raw,
+    /// Through somebody else's WireGuard, without Geneve.
+    Stock(Implementation),
+    /// Through Hawser.
+    Hawser,
+    /// Through Hawser built with a cipher that does nothing: what is left is the rest of the path.
+    NullCipher,
+}
+
+pub(super) const RAW: &str = "raw";
+pub(super) const BORINGTUN: &str = "boringtun";
+pub(super) const GOTATUN: &str = "gotatun";
+pub(super) const WIREGUARD_GO: &str = "wireguard-go";
+pub(super) const NEWEST: &str = "wireguard-go-newest";
+pub(super) const HAWSER: &str = "hawser";
+pub(super) const NULL_CIPHER: &str = "null-cipher";
+
+/// Every variant by its name.
+pub(super) const NAMES: [&str; 7] = [
+    RAW,
+    BORINGTUN,
+    GOTATUN,
+    WIREGUARD_GO,
+    NEWEST,
+    HAWSER,
+    NULL_CIPHER,
+];
+
+impl Variant {
+    /// The variant of one of [`NAMES`].
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            RAW => Self::Raw,
+            BORINGTUN => Self::Stock(Implementation::Boringtun),
+            GOTATUN => Self::Stock(Implementation::Gotatun),
+            WIREGUARD_GO => Self::Stock(Implementation::WireguardGo),
+            NEWEST => Self::Stock(Implementation::WireguardGoNewest),
+            HAWSER => Self::Hawser,
+            NULL_CIPHER => Self::NullCipher,
+            _ => return None,
+        })
+    }
+
+    /// Its name.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Raw => RAW,
+            Self::Stock(Implementation::Boringtun) => BORINGTUN,
+            Self::Stock(Implementation::Gotatun) => GOTATUN,
+            Self::Stock(Implementation::WireguardGo) => WIREGUARD_GO,
+            Self::Stock(Implementation::WireguardGoNewest) => NEWEST,
+            Self::Hawser => HAWSER,
+            Self::NullCipher => NULL_CIPHER,
+        }
+    }
+
+    /// Whether it is a build of Hawser.
+    pub(super) const fn is_ours(self) -> bool {
+        matches!(self, Self::Hawser | Self::NullCipher)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_variants_belong_together() {
+        for name in NAMES {
+            assert_eq!(Variant::named(name).map(Variant::name), Some(name));
+        }
+        assert_eq!(Variant::named("warp"), None);
+    }
+}
