@@ -24,11 +24,14 @@ soak:
 	@tests/setup
 	@HAWSER_SOAK=1 tests/run $(SOAK)
 
-# Speed, cost and memory of the tunnel against the bare network; which bench and its options go into BENCH,
+# Speed, cost and memory of the tunnel beside other people's; which bench and its options go into BENCH,
 # for example: make bench BENCH="datapath --quick"
+# The tunnel without a cipher, which shows what the cipher costs, is a build of its own that nothing else uses.
 bench:
 	@tests/setup
+	@tests/peers
 	$(CARGO) build --release --locked --workspace --bins
+	RUSTFLAGS="--cfg hawser_null_cipher" $(CARGO) build --release --locked -p hawser-tunnel --target-dir $(TARGET)/null-cipher
 	@$(TARGET)/release/bench $(or $(BENCH),datapath)
 
 # Format, clippy, documentation, dependencies; changes nothing.

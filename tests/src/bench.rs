@@ -11,7 +11,9 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use serde::Serialize;
 
+mod chart;
 mod datapath;
+mod document;
 mod figure;
 mod machine;
 mod meter;
@@ -21,6 +23,7 @@ mod sample;
 mod screen;
 mod spread;
 
+use chart::Chart;
 use figure::Figure;
 use machine::Machine;
 use plan::{Plan, Scope};
@@ -42,6 +45,10 @@ trait Bench {
     fn measure(&self, plan: &Plan, screen: &mut Screen<'_>) -> Result<Series>;
     /// Every figure that was measured, those with bounds first.
     fn figures(&self, series: &Series) -> Result<Vec<Figure>>;
+    /// Plots for the page.
+    fn charts(&self, series: &Series) -> Vec<Chart>;
+    /// How it is measured, for the page, as Markdown.
+    fn method(&self) -> String;
     /// Figures with bounds that the run left out.
     fn missing(&self, series: &Series) -> Vec<&'static str>;
 }
@@ -143,6 +150,10 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<bool> {
         let text = serde_json::to_string_pretty(&report).context("failed to write the figures")?;
         save(path, &text)?;
     }
+    if options.write {
+        write(*bench, &report)?;
+        writeln!(out, "written: docs/benchmarks.md")?;
+    }
     if !missing.is_empty() {
         writeln!(out, "not measured: {}", missing.join("; "))?;
     }
@@ -153,6 +164,22 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<bool> {
         writeln!(out, "bench {name}: short: {}", short.join("; "))?;
     }
     Ok(short.is_empty())
+}
+
+/// Puts the report's section into docs/benchmarks.md, and its plots beside it.
+fn write(bench: &dyn Bench, report: &Report) -> Result<()> {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let charts = bench.charts(&report.samples);
+    for chart in &charts {
+        let file = format!("benchmarks/{}-{}.svg", report.name, chart.file);
+        save(&docs.join(file), &chart.svg())?;
+    }
+    let notes = docs.join(format!("benchmarks/{}.md", report.name));
+    let section = document::section(report, &bench.method(), &charts, notes.is_file())?;
+    let path = docs.join("benchmarks.md");
+    let old = fs::read_to_string(&path).unwrap_or_default();
+    let names = BENCHES.map(Bench::name);
+    save(&path, &document::page(&old, &names, report.name, &section))
 }
 
 fn save(path: &Path, text: &str) -> Result<()> {

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result};
 
 use super::Bench;
+use super::chart::Chart;
+use super::figure::Figure;
 use super::machine::version;
 use super::plan::{Plan, Scope};
 use super::quiet::{QUIET, until_quiet};
@@ -13,12 +15,14 @@ use super::screen::Screen;
 use crate::lab::binary;
 use crate::stock::Implementation;
 
+mod charts;
 mod condition;
 mod connections;
 mod datagrams;
 mod echo;
 mod figures;
 mod measurement;
+mod method;
 mod search;
 mod site;
 mod transfer;
@@ -90,8 +94,16 @@ impl Bench for Datapath {
         Ok(series)
     }
 
-    fn figures(&self, series: &Series) -> Result<Vec<super::Figure>> {
+    fn figures(&self, series: &Series) -> Result<Vec<Figure>> {
         figures::figures(series)
+    }
+
+    fn charts(&self, series: &Series) -> Vec<Chart> {
+        charts::charts(series)
+    }
+
+    fn method(&self) -> String {
+        method::text()
     }
 
     fn missing(&self, series: &Series) -> Vec<&'static str> {

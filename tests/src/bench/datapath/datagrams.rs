@@ -12,14 +12,14 @@ use super::search::{Search, Trial};
 use crate::io::{BATCH, Netns, receive_datagrams, send_datagrams, wake_on_time};
 
 /// The most datagrams of one system call of the sender. They are packets of their own from there on.
-const BURST: u32 = 16;
+pub(super) const BURST: u32 = 16;
 /// At most this many bursts a second: below 16 × this rate, bursts are shorter.
 const BURSTS: f64 = 4_000.0;
 /// What of the datagrams may be lost.
 const LOSS: f64 = 0.001;
 /// Who has not arrived this long after the last was sent is lost. Queues on the way could hide for longer that more is
 /// offered than carried.
-const IN_TIME: Duration = Duration::from_millis(20);
+pub(super) const IN_TIME: Duration = Duration::from_millis(20);
 /// The path counts as empty when nothing has come for so long, so that a trial does not begin with the rest of the last.
 const EMPTY: Duration = Duration::from_millis(10);
 /// A sender that was held up for longer offers less; it does not catch up by a burst that no queue holds.
