@@ -189,3 +189,34 @@ fn a_guest_on_the_underlay_is_a_neighbour_of_the_nodes() {
             .is_complete()
     );
 }
+
+#[test]
+fn two_nodes_are_joined_by_one_veth_and_nothing_between() {
+    let mut lab = Lab::new(small().direct()).unwrap();
+    let (east, west) = (lab.node("e-1"), lab.node("w-1"));
+    for family in Family::BOTH {
+        let ping = Ping::new(west.underlay(family)).hops(1);
+        assert!(ping.run(east.netns()).unwrap().is_complete(), "{family}");
+    }
+    // Each sees the other's frames at its own device.
+    let link = east.link();
+    assert_eq!(
+        (link.netns.name(), link.device.as_str()),
+        (west.netns().name(), "eth0")
+    );
+    let routed = lab
+        .router()
+        .output("ip", &["-o", "link", "show", "type", "veth"]);
+    assert_eq!(routed.unwrap(), "", "a port at the router");
+    let error = lab.relink("e-1").unwrap_err().to_string();
+    assert!(error.contains("underlay.direct"), "{error}");
+    let guest = lab.netns_add("guest").unwrap();
+    let error = lab.attach_underlay(&guest, 1, 9).unwrap_err().to_string();
+    assert!(error.contains("underlay.direct"), "{error}");
+    lab.call(&format!("direct-{}", lab.id())).unwrap();
+    let again = Lab::open(Some(&format!("direct-{}", lab.id()))).unwrap();
+    assert_eq!(
+        again.node("w-1").link().netns.name(),
+        lab.node("e-1").netns().name()
+    );
+}

@@ -12,7 +12,7 @@ use super::search::{Search, Trial};
 use crate::io::{BATCH, Netns, receive_datagrams, send_datagrams, wake_on_time};
 
 /// The most datagrams of one system call of the sender. They are packets of their own from there on.
-pub(super) const BURST: u32 = 16;
+pub(super) const BURST: u8 = 16;
 /// At most this many bursts a second: below 16 × this rate, bursts are shorter.
 const BURSTS: f64 = 4_000.0;
 /// What of the datagrams may be lost.
@@ -136,9 +136,10 @@ impl Datagrams {
     /// Returns how many datagrams the kernel took, and in how many seconds.
     fn send(&self, number: u32, rate: f64, time: Duration) -> Result<(u32, f64)> {
         wake_on_time()?;
-        let burst = (rate / BURSTS).ceil().clamp(1.0, f64::from(BURST));
-        let apart = Duration::from_secs_f64(burst / rate);
-        let mut bytes = vec![0; self.size * burst as usize];
+        let enough = |burst: &u8| f64::from(*burst) * BURSTS >= rate;
+        let burst = (1..=BURST).find(enough).unwrap_or(BURST);
+        let apart = Duration::from_secs_f64(f64::from(burst) / rate);
+        let mut bytes = vec![0; self.size * usize::from(burst)];
         let (start, mut sent) = (Instant::now(), 0_u32);
         let mut due = start;
         while due < start + time {

@@ -16,10 +16,12 @@ use crate::bench::spread::number;
 const TRIALS: u32 = 9;
 /// A trial takes this part of the time of a measurement; all of them take 6 s at most.
 const TRIAL: f64 = 0.15;
-/// Pings on the idle path, and their distance.
-const IDLE: (u32, Duration) = (200, Duration::from_millis(5));
-/// Distance of pings beside a transfer. The first fifth of them is left out: TCP takes that time to fill the path.
-const BESIDE: Duration = Duration::from_millis(10);
+/// Pings on the idle path.
+pub(super) const IDLE_PINGS: u32 = 100;
+/// Their distance, also beside a transfer. `ping` spins between requests that are 10 ms apart or less, and would have
+/// half a core that belongs to what is measured. Beside a transfer the first fifth is left out: TCP takes that time to
+/// fill the path.
+pub(super) const APART: Duration = Duration::from_millis(20);
 
 /// One measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -126,7 +128,7 @@ impl Measurement {
         let time = Duration::from_secs(seconds.into());
         match self {
             Self::Idle => {
-                let (count, apart) = IDLE;
+                let (count, apart) = (IDLE_PINGS, APART);
                 let (echo, usage) =
                     meter.measure(|| echo::measure(from, other, count, apart, 0))?;
                 let values = echo_values(&echo);
@@ -143,8 +145,8 @@ impl Measurement {
                     let (arrived, usage) = meter.measure(|| transfer.run())?;
                     return Ok(transferred(&arrived, usage));
                 }
-                let count = u32::try_from(time.as_millis() / BESIDE.as_millis())?;
-                let ping = || echo::measure(from, other, count, BESIDE, count / 5);
+                let count = u32::try_from(time.as_millis() / APART.as_millis())?;
+                let ping = || echo::measure(from, other, count, APART, count / 5);
                 let work = || {
                     let (arrived, echo) = std::thread::scope(|scope| {
                         let pings = scope.spawn(ping);

@@ -1,7 +1,7 @@
 //! What the page says of how the data path is measured.
 
 use super::measurement::{
-    BOTH, CONNECTIONS, IDLE_RTT, MEMORY, TCP_1, TCP_4, UDP_64, UDP_512, UDP_1300,
+    APART, BOTH, CONNECTIONS, IDLE_PINGS, IDLE_RTT, MEMORY, TCP_1, TCP_4, UDP_64, UDP_512, UDP_1300,
 };
 use super::variant::{BORINGTUN, GOTATUN, HAWSER, NEWEST, NULL_CIPHER, RAW, WIREGUARD_GO};
 use super::{condition, datagrams};
@@ -35,8 +35,8 @@ pub(super) fn text() -> String {
          | {prefixes} | {} prefixes for each cluster, as many allowed IPs and routes for wireguard-go |\n\
          \n\
          | measurement | is |\n| --- | --- |\n\
-         | {IDLE_RTT} | 200 pings, 5 ms apart, nothing else being sent |\n\
-         | {TCP_1}, {TCP_4} | iperf3, 1 and 4 streams, as the receiver counts; beside 1 stream, pings 10 ms apart (the \
+         | {IDLE_RTT} | {IDLE_PINGS} pings, {} ms apart, nothing else being sent |\n\
+         | {TCP_1}, {TCP_4} | iperf3, 1 and 4 streams, as the receiver counts; beside 1 stream, pings as often (the \
          loaded round trip, without the first fifth) |\n\
          | {BOTH} | iperf3, a stream each way at once, sum |\n\
          | {UDP_64}, {UDP_512}, {UDP_1300} | highest rate of UDP with that payload of which at most 0.1 % is lost; a \
@@ -48,6 +48,7 @@ pub(super) fn text() -> String {
          - Tunnel CPU: user and system time of the variant's own processes, both ends together, by 10^9 received \
          bytes. Machine CPU: all busy time of the machine, iperf3 and TCP included.",
         condition::PREFIXES,
+        APART.as_millis(),
         datagrams::IN_TIME.as_millis(),
         datagrams::BURST,
     )
