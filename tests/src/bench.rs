@@ -7,7 +7,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use serde::Serialize;
 
@@ -29,6 +29,9 @@ use machine::Machine;
 use plan::{Plan, Scope};
 use sample::Series;
 use screen::Screen;
+
+/// What the page must stand on.
+const LEAST_ROUNDS: u32 = 4;
 
 /// Every bench there is.
 const BENCHES: [&dyn Bench; 1] = [&datapath::Datapath];
@@ -133,6 +136,11 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<bool> {
         );
     };
     let plan = Plan::new(&bench.scope(), options)?;
+    ensure!(
+        !options.write || plan.rounds >= LEAST_ROUNDS,
+        "--rounds: {}: must be {LEAST_ROUNDS} or more with --write: fewer say too little for the page",
+        plan.rounds
+    );
     let machine = Machine::describe(bench.versions(&plan)?)?;
     let samples = bench.measure(&plan, &mut Screen::new(out))?;
     let missing = bench.missing(&samples);
@@ -205,6 +213,19 @@ mod tests {
             error.to_string(),
             "NAME: no bench is called \"warp\"; there is datapath"
         );
+        assert!(out.is_empty());
+    }
+
+    #[test]
+    fn a_page_is_not_written_from_few_rounds() {
+        let options = Options {
+            write: true,
+            rounds: Some(3),
+            ..plan::tests::options("datapath")
+        };
+        let mut out = Vec::new();
+        let text = run(&options, &mut out).unwrap_err().to_string();
+        assert!(text.starts_with("--rounds: 3: must be 4 or more"), "{text}");
         assert!(out.is_empty());
     }
 }

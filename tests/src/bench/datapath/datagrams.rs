@@ -15,8 +15,6 @@ use crate::io::{BATCH, Netns, receive_datagrams, send_datagrams, wake_on_time};
 pub(super) const BURST: u8 = 16;
 /// At most this many bursts a second: below 16 × this rate, bursts are shorter.
 const BURSTS: f64 = 4_000.0;
-/// What of the datagrams may be lost.
-const LOSS: f64 = 0.001;
 /// Who has not arrived this long after the last was sent is lost. Queues on the way could hide for longer that more is
 /// offered than carried.
 pub(super) const IN_TIME: Duration = Duration::from_millis(20);
@@ -128,7 +126,12 @@ impl Datagrams {
         let (sent, arrived) = (f64::from(sent), f64::from(arrived));
         let trial = Trial {
             offered: sent / seconds,
-            fits: sent - arrived <= sent * LOSS,
+            // Nothing at all sent is nothing that fits.
+            lost: if sent > 0.0 {
+                1.0 - arrived / sent
+            } else {
+                1.0
+            },
         };
         Ok((trial, arrived))
     }

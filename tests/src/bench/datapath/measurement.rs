@@ -13,7 +13,7 @@ use crate::bench::sample::Values;
 use crate::bench::spread::number;
 
 /// Trials of a search for a rate.
-const TRIALS: u32 = 9;
+pub(super) const TRIALS: u32 = 10;
 /// A trial takes this part of the time of a measurement; all of them take 6 s at most.
 const TRIAL: f64 = 0.15;
 /// Pings on the idle path.

@@ -1,7 +1,8 @@
 //! What the page says of how the data path is measured.
 
 use super::measurement::{
-    APART, BOTH, CONNECTIONS, IDLE_PINGS, IDLE_RTT, MEMORY, TCP_1, TCP_4, UDP_64, UDP_512, UDP_1300,
+    APART, BOTH, CONNECTIONS, IDLE_PINGS, IDLE_RTT, MEMORY, TCP_1, TCP_4, TRIALS, UDP_64, UDP_512,
+    UDP_1300,
 };
 use super::variant::{BORINGTUN, GOTATUN, HAWSER, NEWEST, NULL_CIPHER, RAW, WIREGUARD_GO};
 use super::{condition, datagrams};
@@ -40,7 +41,7 @@ pub(super) fn text() -> String {
          loaded round trip, without the first fifth) |\n\
          | {BOTH} | iperf3, a stream each way at once, sum |\n\
          | {UDP_64}, {UDP_512}, {UDP_1300} | highest rate of UDP with that payload of which at most 0.1 % is lost; a \
-         datagram that is not there {} ms after the last was sent is lost. A search of at most 9 trials with a sender \
+         datagram that is not there {} ms after the last was sent is lost. A search of at most {TRIALS} trials with a sender \
          that keeps its pace in bursts of at most {} packets, without segmentation offload |\n\
          | {CONNECTIONS} | new TCP connections: connect, a byte each way, close; 16 clients |\n\
          | {MEMORY} | largest `VmHWM` of the variant's processes, from their start to the end of the round |\n\
