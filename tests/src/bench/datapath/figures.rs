@@ -225,3 +225,79 @@ pub(super) fn missing(series: &Series) -> Vec<&'static str> {
     }
     missing
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::measurement;
+    use super::*;
+    use crate::bench::sample::tests::sample;
+
+    /// Two rounds in which Hawser is as good as this compared with all others, and takes this much memory.
+    fn series(factor: f64, memory: f64) -> Series {
+        let mut samples = Vec::new();
+        for round in [1, 2] {
+            for (_, measurement, value, own, base, _) in RATIOS {
+                for (variant, number) in [(own, factor), (base, 1.0)] {
+                    let source = (BASE, measurement, variant);
+                    let is_there = |other: &crate::bench::sample::Sample| {
+                        (other.measurement, other.variant, other.round)
+                            == (measurement, variant, round)
+                            && other.values.contains_key(value)
+                    };
+                    if !samples.iter().any(is_there) {
+                        samples.push(sample(source, round, (value, number)));
+                    }
+                }
+            }
+            samples.push(sample((BASE, MEMORY, HAWSER), round, (PEAK, memory)));
+        }
+        Series(samples)
+    }
+
+    fn short(series: &Series) -> Vec<String> {
+        let figures = figures(series).unwrap();
+        let short = figures.into_iter().filter(Figure::is_short);
+        short.map(|figure| figure.name).collect()
+    }
+
+    #[test]
+    fn slow_is_short_by_name_in_rates_and_cheap_is_not() {
+        let rates = [
+            "TCP, 1 stream, to newest wireguard-go",
+            "TCP, 4 streams, to newest wireguard-go",
+            "TCP, 1 stream, to boringtun-cli",
+            "TCP, 1 stream, null cipher to newest wireguard-go",
+            "UDP 64 B, to newest wireguard-go",
+        ];
+        assert_eq!(short(&series(0.5, 3.0)), rates);
+        let costs = [
+            "tunnel CPU-s/GB, 1 stream, to newest wireguard-go",
+            "loaded round trip, to newest wireguard-go",
+            "peak memory: hawser",
+        ];
+        assert_eq!(short(&series(9.0, 8.5)), costs);
+    }
+
+    #[test]
+    fn what_must_be_shown_is_missed_when_it_was_not_measured() {
+        assert_eq!(missing(&series(1.0, 3.0)), [""; 0]);
+        assert_eq!(missing(&Series::default()).len(), 8);
+    }
+
+    #[test]
+    fn a_lost_ping_is_short() {
+        let mut series = series(1.0, 3.0);
+        series
+            .0
+            .push(sample((BASE, IDLE_RTT, HAWSER), 1, (LOST, 1.0)));
+        assert!(short(&series).contains(&"idle pings lost: hawser".to_owned()));
+    }
+
+    #[test]
+    fn figures_name_measurements_that_there_are() {
+        let named = RATIOS.iter().map(|ratio| ratio.1);
+        let named = named.chain(VALUES.iter().map(|value| value.1));
+        let mut named = named.chain(ELSEWHERE.iter().map(|value| value.1));
+        assert!(named.all(|name| measurement::NAMES.contains(&name)));
+    }
+}
