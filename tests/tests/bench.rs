@@ -96,7 +96,7 @@ fn an_interrupt_removes_the_labs_of_a_bench() -> Result<()> {
         .args([
             "datapath",
             "--only",
-            "raw",
+            "gotatun",
             "--figures",
             "idle,tcp1",
             "--conditions",
@@ -115,6 +115,10 @@ fn an_interrupt_removes_the_labs_of_a_bench() -> Result<()> {
     send_signal(pid, Signal::SIGINT)?;
     let status = child.wait()?;
     ensure!(status.code() == Some(130), "{status}");
+    let sockets = fs::read_dir("/var/run/wireguard")?.filter_map(Result::ok);
+    let of_lab = |name: String| name.starts_with(&format!("hw{id}"));
+    let mut sockets = sockets.filter_map(|entry| entry.file_name().into_string().ok());
+    ensure!(!sockets.any(of_lab), "a socket of lab {id} is left");
     wait_until("the lab is gone", Duration::from_secs(5), || {
         let left = fs::read_dir("/run/netns")?.filter_map(Result::ok);
         let mut left = left.filter_map(|entry| entry.file_name().into_string().ok());

@@ -134,6 +134,7 @@ pub fn remove_everything_of(id: &str) -> Result<()> {
     if !namespaces_of(id).is_empty() {
         problems.extend(remove_namespaces(id));
     }
+    remove_sockets(id);
     let directory = Record::directory_of(id);
     if directory.exists()
         && let Err(error) = fs::remove_dir_all(&directory)
@@ -148,6 +149,20 @@ pub fn remove_everything_of(id: &str) -> Result<()> {
         Ok(())
     } else {
         bail!("lab {id}: not removed: {}", problems.join("; "))
+    }
+}
+
+/// Where stock WireGuard programs put their sockets, outside of every namespace, by the name of the device.
+const SOCKETS: &str = "/var/run/wireguard";
+
+/// Removes the sockets of the lab's stock WireGuard devices: a program that was killed leaves its own behind.
+fn remove_sockets(id: &str) {
+    let entries = fs::read_dir(SOCKETS).into_iter().flatten();
+    let prefix = format!("hw{id}");
+    for entry in entries.filter_map(Result::ok) {
+        if entry.file_name().to_string_lossy().starts_with(&prefix) {
+            fs::remove_file(entry.path()).ok();
+        }
     }
 }
 
