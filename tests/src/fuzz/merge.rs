@@ -136,7 +136,8 @@ fn continued(source: &mut Source<'_>, before: &Given) -> Vec<u8> {
         _ => {}
     }
     if source.once_in(12) {
-        let at = source.below(headers);
+        // Not the version: it would be another packet, and not one that is unlike.
+        let at = 1 + source.below(headers - 1);
         packet[at] ^= source.any::<u8>();
     }
     sums(source, &mut packet, before, six);

@@ -88,7 +88,7 @@ impl Candidate {
             if length < 20 {
                 return None;
             }
-            (ip.transport + length, transport[13])
+            (ip.transport + length, *transport.get(13)?)
         } else {
             let length = usize::from(u16::from_be_bytes([*transport.get(4)?, *transport.get(5)?]));
             // Without a checksum there is nothing that a super-frame could leave to be made.
