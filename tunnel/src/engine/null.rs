@@ -2,7 +2,7 @@
 //! boringtun's; data messages have the right form and length, and carry their plaintext as it is.
 //!
 //! It exists only in builds with `--cfg hawser_null_cipher` in `RUSTFLAGS`, which no feature of Cargo and no release
-//! sets, and such a build runs only outside a host's own network.
+//! sets, and such a build runs only in a lab.
 
 use super::{BoringtunEngine, DATA_OVERHEAD, Engine, Handshake, Opened, Timeout};
 use crate::batch::{Batch, Datagrams};

@@ -46,12 +46,6 @@ fn keep_open(fd: RawFd) -> io::Result<()> {
     }
 }
 
-/// Whether this process is in a network namespace other than that of the first process.
-pub fn is_in_own_network() -> bool {
-    let namespace = |of: &str| std::fs::read_link(format!("/proc/{of}/ns/net"));
-    matches!((namespace("1"), namespace("self")), (Ok(first), Ok(own)) if first != own)
-}
-
 /// Takes ownership of a descriptor that was inherited.
 ///
 /// Call once for each number, in a process that was started for this.
