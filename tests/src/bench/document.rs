@@ -164,13 +164,8 @@ fn machine(text: &mut String, report: &Report) -> Result<()> {
     writeln!(text, "### Machine and versions\n")?;
     writeln!(
         text,
-        "- Processor: {}, {} cores\n- Memory: {:.1} GiB\n- Kernel: {}\n- System: {}\n- TCP congestion control: {}",
-        machine.processor,
-        machine.cores,
-        machine.memory,
-        machine.kernel,
-        machine.system,
-        machine.congestion
+        "- Processor: {}, {} cores\n- Memory: {:.1} GiB\n- Kernel: {}\n- System: {}",
+        machine.processor, machine.cores, machine.memory, machine.kernel, machine.system
     )?;
     for version in &machine.versions {
         writeln!(text, "- {version}")?;

@@ -17,8 +17,6 @@ pub(super) struct Machine {
     pub(super) memory: f64,
     pub(super) kernel: String,
     pub(super) system: String,
-    /// TCP's congestion control, which every namespace inherits.
-    pub(super) congestion: String,
     /// First line that each program says of its version.
     pub(super) versions: Vec<String>,
 }
@@ -27,7 +25,6 @@ impl Machine {
     /// Looks at this machine. The versions are those of the programs that are measured and that measure.
     pub(super) fn describe(versions: Vec<String>) -> Result<Self> {
         let processors = read("/proc/cpuinfo")?;
-        let congestion = read("/proc/sys/net/ipv4/tcp_congestion_control")?;
         Ok(Self {
             processor: processor(&processors).unwrap_or_else(|| "unknown".to_owned()),
             cores: cores(&processors),
@@ -36,7 +33,6 @@ impl Machine {
             kernel: release(read("/proc/sys/kernel/osrelease")?.trim()).to_owned(),
             system: system(&read("/etc/os-release").unwrap_or_default())
                 .unwrap_or_else(|| "unknown".to_owned()),
-            congestion: congestion.trim().to_owned(),
             versions,
         })
     }

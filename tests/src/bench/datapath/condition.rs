@@ -24,22 +24,27 @@ pub(super) enum Condition {
     Loss,
     /// Each cluster has 1,000 prefixes.
     Prefixes,
+    /// The pods send by BBR, which paces: super-frames come one by one, and less can be done at once.
+    Bbr,
 }
 
 pub(super) const BASE: &str = "base";
 
 /// Every condition with its name.
-const ALL: [(&str, Condition); 6] = [
+const ALL: [(&str, Condition); 7] = [
     (BASE, Condition::Base),
     ("offloads-off", Condition::OffloadsOff),
     ("mtu-9000", Condition::Jumbo),
     ("ipv6", Condition::Ipv6),
     ("loss-1", Condition::Loss),
     ("prefixes-1000", Condition::Prefixes),
+    ("bbr", Condition::Bbr),
 ];
 
 /// Every condition by its name.
-pub(super) const NAMES: [&str; 6] = [ALL[0].0, ALL[1].0, ALL[2].0, ALL[3].0, ALL[4].0, ALL[5].0];
+pub(super) const NAMES: [&str; 7] = [
+    ALL[0].0, ALL[1].0, ALL[2].0, ALL[3].0, ALL[4].0, ALL[5].0, ALL[6].0,
+];
 
 impl Condition {
     /// The condition of one of [`NAMES`].
@@ -62,21 +67,42 @@ impl Condition {
         let (family, mtu) = match self {
             Self::Jumbo => (Family::V4, 9000),
             Self::Ipv6 => (Family::V6, 1500),
-            Self::Base | Self::OffloadsOff | Self::Loss | Self::Prefixes => (Family::V4, 1500),
+            Self::Base | Self::OffloadsOff | Self::Loss | Self::Prefixes | Self::Bbr => {
+                (Family::V4, 1500)
+            }
         };
         Ok(topology.with_underlay(family, mtu).direct())
     }
 
     /// What has to be so before a tunnel looks at the underlay.
     pub(super) fn prepare(self, lab: &Lab) -> Result<()> {
+        for node in lab.nodes() {
+            let pod = node.pod("a").netns();
+            pod.sysctl_set("net.ipv4.tcp_congestion_control", self.congestion_control())
+                .context("the kernel has no such congestion control: modprobe tcp_bbr")?;
+        }
         match self {
-            Self::Base | Self::Jumbo | Self::Ipv6 | Self::Prefixes => Ok(()),
+            Self::Base | Self::Jumbo | Self::Ipv6 | Self::Prefixes | Self::Bbr => Ok(()),
             Self::OffloadsOff | Self::Loss => lab.nodes().iter().try_for_each(|node| {
                 let off = ["tso", "gso", "gro", "tx-udp-segmentation"];
                 let words: Vec<&str> = off.iter().flat_map(|word| [*word, "off"]).collect();
                 let words = [&["-K", "eth0"], words.as_slice()].concat();
                 node.netns().output("ethtool", &words).map(drop)
             }),
+        }
+    }
+
+    /// What the pods' TCP does: Linux's default, whatever this machine's is, so that figures are of the same thing
+    /// everywhere.
+    const fn congestion_control(self) -> &'static str {
+        match self {
+            Self::Bbr => "bbr",
+            Self::Base
+            | Self::OffloadsOff
+            | Self::Jumbo
+            | Self::Ipv6
+            | Self::Loss
+            | Self::Prefixes => "cubic",
         }
     }
 

@@ -9,7 +9,7 @@ use super::{condition, datagrams};
 
 /// The text in front of the figures.
 pub(super) fn text() -> String {
-    let [base, offloads, jumbo, ipv6, loss, prefixes] = condition::NAMES;
+    let [base, offloads, jumbo, ipv6, loss, prefixes, bbr] = condition::NAMES;
     format!(
         "Two nodes of two clusters, a pod on each, in network namespaces of one machine. One veth joins the nodes: no \
          bridge and no router is between them. All variants run side by side on these nodes and carry packets between \
@@ -34,6 +34,7 @@ pub(super) fn text() -> String {
          | {ipv6} | nodes reach each other by IPv6 |\n\
          | {loss} | 1 % of the packets lost in each direction, on top of {offloads}, or whole super-frames would be lost |\n\
          | {prefixes} | {} prefixes for each cluster, as many allowed IPs and routes for wireguard-go |\n\
+         | {bbr} | the pods send by BBR, which paces; everywhere else by CUBIC, Linux's default |\n\
          \n\
          | measurement | is |\n| --- | --- |\n\
          | {IDLE_RTT} | {IDLE_PINGS} pings, {} ms apart, nothing else being sent |\n\

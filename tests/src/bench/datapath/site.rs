@@ -202,7 +202,8 @@ const fn more(condition: Condition) -> u16 {
         | Condition::OffloadsOff
         | Condition::Jumbo
         | Condition::Ipv6
-        | Condition::Loss => 0,
+        | Condition::Loss
+        | Condition::Bbr => 0,
     }
 }
 
