@@ -151,10 +151,9 @@ impl Device {
             let index = control.index(&mut indices);
             let keys = LaneKeys {
                 private: &self.private,
-                unlimited: &self.cookies.unlimited,
                 index,
             };
-            let lane = Arc::new(Lane::new(peer, desired, &keys, now));
+            let lane = Arc::new(Lane::new(peer, desired, &keys));
             // What is heard counts until the first state of our own; later ones know better.
             let heard = control.inheritance.in_use.get(&desired.public_key);
             if let (None, Some(&heard)) = (&old, heard) {

@@ -8,14 +8,26 @@ use crate::reject::Reject;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+mod arrivals;
 mod boringtun;
+mod cipher;
+mod cookie;
+mod handshake;
+mod noise;
+mod replay;
+mod session;
+mod sessions;
+mod stamp;
+mod timers;
+mod transcript;
 pub use self::boringtun::BoringtunEngine;
+pub use self::noise::NoiseEngine;
 #[cfg(hawser_null_cipher)]
 pub mod null;
 
 /// The engine of every lane.
 #[cfg(not(hawser_null_cipher))]
-pub type LaneEngine = BoringtunEngine;
+pub type LaneEngine = NoiseEngine;
 /// The engine of every lane, in a bench.
 #[cfg(hawser_null_cipher)]
 pub type LaneEngine = null::NullEngine;
@@ -45,7 +57,7 @@ pub enum Timeout {
     Idle,
     /// A message was written that goes to the peer.
     Send,
-    /// All sessions and attempts are over; keys are erased.
+    /// Nobody answered for as long as one tries: the attempt is over.
     Expired,
 }
 

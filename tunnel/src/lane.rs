@@ -6,11 +6,10 @@ use crate::key::{PresharedKey, PrivateKey, PublicKey};
 use crate::node::NodeId;
 use crate::reject::{Drops, Reject};
 use crate::wireguard::Message;
-use boringtun::noise::rate_limiter::RateLimiter;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 mod waiting;
@@ -21,16 +20,16 @@ use waiting::Waiting;
 /// old keys are still kept.
 const DEMAND: Duration = Duration::from_secs(540);
 
-/// An attempt that nobody answered is repeated after this: WireGuard's REKEY_TIMEOUT and its jitter.
-/// boringtun repeats its own; but it forgets one when the peer's initiation crosses it.
+/// An attempt that nobody answered is repeated after this: WireGuard's REKEY_TIMEOUT and its jitter. The engine repeats its
+/// own; this is for those that it gave up.
 const RETRY: Duration = Duration::from_millis(5_333);
 
 /// Responses to one initiation that are looked at. One is right; it may come twice, and others may be
 /// forged.
 const ANSWERS: u8 = 8;
 
-/// WireGuard's KEEPALIVE_TIMEOUT: who got data shows after this that it is there, if it has said nothing since. boringtun
-/// forgets it where the data came within one tick of its own last message.
+/// WireGuard's KEEPALIVE_TIMEOUT: who got data shows after this that it is there, if it has said nothing since. The engine
+/// does so first; this is for data of a session on which nothing could be sent then.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 
 /// The keys of one lane pair and what was made of them.
@@ -94,27 +93,14 @@ pub(crate) struct Snapshot {
 /// What a lane is made of.
 pub(crate) struct LaneKeys<'a> {
     pub(crate) private: &'a PrivateKey,
-    pub(crate) unlimited: &'a Arc<RateLimiter>,
     /// Random upper 24 bits of the session indices.
     pub(crate) index: u32,
 }
 
 impl Lane {
-    pub(crate) fn new(
-        peer: NodeId,
-        desired: &crate::state::Lane,
-        keys: &LaneKeys<'_>,
-        now: Instant,
-    ) -> Self {
+    pub(crate) fn new(peer: NodeId, desired: &crate::state::Lane, keys: &LaneKeys<'_>) -> Self {
         let preshared = desired.preshared_key.as_ref();
-        let engine = LaneEngine::new(
-            keys.private,
-            &desired.public_key,
-            preshared,
-            keys.index,
-            Arc::clone(keys.unlimited),
-            now,
-        );
+        let engine = LaneEngine::new(keys.private, &desired.public_key, preshared, keys.index);
         Self {
             peer,
             index: keys.index,
@@ -302,6 +288,8 @@ impl Lane {
         }
         if fresh {
             state.confirmed = true;
+            // Also where the session before was made at this very moment.
+            state.last_age = None;
             state.session_made(now, out);
         }
         Ok(())

@@ -122,6 +122,21 @@ impl Mac1 {
             .verify_slice(&message[signed..signed + 16])
             .is_ok()
     }
+
+    /// The MAC of a message that ends where it is to stand.
+    pub(crate) fn of(&self, message: &[u8]) -> [u8; 16] {
+        mac(&*self.key, message)
+    }
+}
+
+/// WireGuard's MAC: keyed BLAKE2s of 16 bytes. `key` has 32 bytes at most.
+pub(crate) fn mac(key: &[u8], message: &[u8]) -> [u8; 16] {
+    <Blake2sMac<U16> as KeyInit>::new_from_slice(key)
+        .expect("BLAKE2s takes keys of 32 bytes and less")
+        .chain_update(message)
+        .finalize()
+        .into_bytes()
+        .into()
 }
 
 impl std::fmt::Debug for Mac1 {

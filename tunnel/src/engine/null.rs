@@ -1,47 +1,43 @@
 //! The engine for benches that shows what everything but the cipher costs. Handshakes, timers and keepalives are
-//! boringtun's; data messages have the right form and length, and carry their plaintext as it is.
+//! the product's; data messages have the right form and length, and carry their plaintext as it is.
 //!
 //! It exists only in builds with `--cfg hawser_null_cipher` in `RUSTFLAGS`, which no feature of Cargo and no release
 //! sets, and such a build runs only in a lab.
 
-use super::{BoringtunEngine, DATA_OVERHEAD, Engine, Handshake, Opened, Timeout};
+use super::{DATA_OVERHEAD, Engine, Handshake, NoiseEngine, Opened, Timeout};
 use crate::batch::{Batch, Datagrams};
 use crate::key::{PresharedKey, PrivateKey, PublicKey};
 use crate::reject::Reject;
 use crate::wireguard::data_header;
-use boringtun::noise::rate_limiter::RateLimiter;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// No honest counter comes here: it marks messages in clear.
 const IN_CLEAR: u64 = 1 << 62;
 
-/// How often the peer's index is asked of boringtun anew, which does not tell it but in a message.
+/// How often the peer's index is asked anew of the engine, which does not tell it but in a message.
 const REFRESH: Duration = Duration::from_millis(100);
 
-/// One `Tunn` that seals no data.
+/// An engine that seals no data.
 #[derive(Debug)]
 pub struct NullEngine {
-    inner: BoringtunEngine,
+    inner: NoiseEngine,
     receiver: u32,
     asked: Option<Instant>,
     counter: u64,
 }
 
 impl NullEngine {
-    /// See [`BoringtunEngine::new`].
+    /// See [`NoiseEngine::new`].
     pub fn new(
         private: &PrivateKey,
         peer: &PublicKey,
         preshared: Option<&PresharedKey>,
         index: u32,
-        unlimited: Arc<RateLimiter>,
-        now: Instant,
     ) -> Self {
         Self {
-            inner: BoringtunEngine::new(private, peer, preshared, index, unlimited, now),
+            inner: NoiseEngine::new(private, peer, preshared, index),
             receiver: 0,
             asked: None,
             counter: IN_CLEAR,
