@@ -303,3 +303,6 @@ impl Engine for NoiseEngine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -127,4 +127,9 @@ impl Session {
             false => Err(Reject::WgReplay),
         }
     }
+
+    #[cfg(test)]
+    pub(super) fn skip_to(&mut self, counter: u64) {
+        self.next = counter;
+    }
 }

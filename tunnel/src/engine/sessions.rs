@@ -83,4 +83,9 @@ impl Sessions {
         self.list.retain(|session| !session.is_over(now));
         self.current = self.current().map(|session| session.local);
     }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.list.len()
+    }
 }
