@@ -349,3 +349,35 @@ fn handshakes_faster_than_the_wire_lose_nothing() {
         }
     }
 }
+
+#[test]
+fn no_bytes_end_the_engine() {
+    let now = start();
+    let [_, mut two] = met([Kind::Own, Kind::Own], now);
+    let index = [2, 0xcd, 0xab].map(|byte: u8| byte);
+    let mut state = 1_u32;
+    let mut byte = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24).to_le_bytes()[0]
+    };
+    for length in (0..300).flat_map(|length| [length; 20]) {
+        let mut message: Vec<u8> = (0..length).map(|_| byte()).collect();
+        for (kind, at) in [(1, 4), (2, 8), (3, 4), (4, 4)] {
+            if let Some(head) = message.first_chunk_mut() {
+                *head = [kind, 0, 0, 0];
+            }
+            // Half of them name a session or an initiation of ours.
+            let count = byte();
+            if let Some(field) = message.get_mut(at..at + 4).filter(|_| count < 128) {
+                field[0] = count % 4;
+                field[1..].copy_from_slice(&index);
+            }
+            let opened = two.open(&[message.clone()], now);
+            assert!(
+                matches!(opened[..], [(_, Opened::Rejected(_))]),
+                "{message:?}"
+            );
+            assert!(two.handshake(&message, now).is_err(), "{message:?}");
+        }
+    }
+}

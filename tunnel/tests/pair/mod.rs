@@ -36,8 +36,8 @@ pub const MEETINGS: [[Kind; 2]; 3] = [
 ];
 
 pub enum AnyEngine {
-    Own(NoiseEngine),
-    Boringtun(BoringtunEngine),
+    Own(Box<NoiseEngine>),
+    Boringtun(Box<BoringtunEngine>),
 }
 
 /// Calls a method of whichever engine it is.
@@ -71,11 +71,11 @@ impl AnyEngine {
     ) -> Self {
         let (own, peer, index) = (key(own), key(peer).public(), 0x00ab_cd00 | u32::from(own));
         match kind {
-            Kind::Own => Self::Own(NoiseEngine::new(&own, &peer, preshared, index)),
+            Kind::Own => Self::Own(Box::new(NoiseEngine::new(&own, &peer, preshared, index))),
             Kind::Boringtun => {
                 let unlimited = BoringtunEngine::unlimited(&own.public());
                 let engine = BoringtunEngine::new(&own, &peer, preshared, index, unlimited, now);
-                Self::Boringtun(engine)
+                Self::Boringtun(Box::new(engine))
             }
         }
     }
