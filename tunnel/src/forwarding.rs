@@ -130,7 +130,7 @@ impl Forwarding {
         self.peers.values()
     }
 
-    /// The lane that a receiver index belongs to; boringtun counts sessions in the low eight bits.
+    /// The lane that a receiver index belongs to; an engine counts sessions in the low eight bits.
     pub(crate) fn lane_by_index(&self, receiver: u32) -> Option<&(Arc<Peer>, Arc<Lane>)> {
         self.by_index.get(&(receiver >> 8))
     }
