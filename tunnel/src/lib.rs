@@ -13,6 +13,7 @@
 //! [`io`] touches the kernel and decides nothing; [`keeper`] and [`data_plane`] are the two processes
 //! of `hawser-tunnel`.
 
+pub mod aead;
 pub mod batch;
 pub mod capture;
 pub mod clock;

@@ -1,0 +1,215 @@
+//! Sixteen messages at a time in the registers of AVX-512.
+
+mod bytes;
+mod chacha20;
+mod poly1305;
+
+use super::{Message, TAG_LEN};
+use bytes::{xor, xor_part};
+use chacha20::Counters;
+use core::arch::x86_64::{__m512i, _mm512_setzero_si512};
+use subtle::ConstantTimeEq;
+use zeroize::{Zeroize, Zeroizing};
+
+/// The proof that this CPU, and the kernel, have what this module is compiled for.
+#[derive(Clone, Copy)]
+pub(super) struct Cpu(());
+
+impl Cpu {
+    pub(super) fn detect() -> Option<Self> {
+        (is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512ifma"))
+        .then_some(Self(()))
+    }
+}
+
+/// A key, in the words of ChaCha20's state.
+pub(super) struct Key {
+    words: Zeroizing<[u32; 8]>,
+    _cpu: Cpu,
+}
+
+impl Key {
+    pub(super) fn new(key: &[u8; 32], cpu: Cpu) -> Self {
+        let mut words = Zeroizing::new([0; 8]);
+        for (word, bytes) in words.iter_mut().zip(key.as_chunks().0) {
+            *word = u32::from_le_bytes(*bytes);
+        }
+        Self { words, _cpu: cpu }
+    }
+
+    pub(super) fn seal(&self, messages: &mut [Message<'_>]) {
+        #[expect(unsafe_code, reason = "instructions that not every CPU has")]
+        // SAFETY: a key is only made out of a `Cpu`, which is only made where they were detected.
+        unsafe {
+            seal(&self.words, messages);
+        }
+    }
+
+    pub(super) fn open(&self, messages: &mut [Message<'_>], opened: impl FnMut(usize, bool)) {
+        #[expect(unsafe_code, reason = "instructions that not every CPU has")]
+        // SAFETY: a key is only made out of a `Cpu`, which is only made where they were detected.
+        unsafe {
+            open(&self.words, messages, opened);
+        }
+    }
+}
+
+/// Messages at a time: as many as have their tags computed at once.
+const GROUP: usize = poly1305::MOST;
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
+fn seal(key: &[u32; 8], messages: &mut [Message<'_>]) {
+    let mut work = Work::new(key);
+    for group in messages.chunks_mut(GROUP) {
+        work.begin(group);
+        work.apply(group, u32::MAX);
+        let tags = work.tags(group);
+        for (message, tag) in group.iter_mut().zip(tags) {
+            if let Some(place) = message.bytes.last_chunk_mut::<TAG_LEN>() {
+                *place = tag.to_le_bytes();
+            }
+        }
+    }
+    work.wipe();
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
+fn open(key: &[u32; 8], messages: &mut [Message<'_>], mut opened: impl FnMut(usize, bool)) {
+    let mut work = Work::new(key);
+    let mut first = 0;
+    for group in messages.chunks_mut(GROUP) {
+        work.begin(group);
+        let tags = work.tags(group);
+        let mut good = 0;
+        for (index, (message, tag)) in group.iter().zip(tags).enumerate() {
+            let sent = message.bytes.last_chunk::<TAG_LEN>();
+            let same = sent.is_some_and(|sent| u128::from_le_bytes(*sent).ct_eq(&tag).into());
+            good |= u32::from(same) << index;
+        }
+        work.apply(group, good);
+        for index in 0..group.len() {
+            opened(first + index, good >> index & 1 == 1);
+        }
+        first += group.len();
+    }
+    work.wipe();
+}
+
+/// What is computed on the way.
+struct Work<'a> {
+    key: &'a [u32; 8],
+    counters: Counters,
+    /// Of each message of a group the block that its tag's key is in; then, from `tails` on, the
+    /// block for the end of each text.
+    begun: [__m512i; chacha20::MOST],
+    tails: usize,
+    /// Keystream on its way to the texts, and where to: the message and the offset.
+    blocks: [__m512i; chacha20::MOST],
+    places: [(usize, usize); chacha20::MOST],
+}
+
+impl<'a> Work<'a> {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn new(key: &'a [u32; 8]) -> Self {
+        Self {
+            key,
+            counters: Counters::new(),
+            begun: [_mm512_setzero_si512(); chacha20::MOST],
+            tails: 0,
+            blocks: [_mm512_setzero_si512(); chacha20::MOST],
+            places: [(0, 0); chacha20::MOST],
+        }
+    }
+
+    /// Computes the first block of each message of a group and its last one. Together they fill
+    /// the registers, and short messages need no more.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn begin(&mut self, group: &[Message<'_>]) {
+        self.tails = group.len().next_multiple_of(chacha20::LANES / 2);
+        for (lane, message) in group.iter().enumerate() {
+            let last = 1 + full_blocks(text(message)) as u32;
+            self.counters.set(lane, message.counter, 0);
+            self.counters.set(self.tails + lane, message.counter, last);
+        }
+        chacha20::keystream(self.key, &self.counters, 2 * self.tails, &mut self.begun);
+    }
+
+    /// Adds the keystream to the texts of those messages whose bit is set.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn apply(&mut self, group: &mut [Message<'_>], wanted: u32) {
+        let mut filled = 0;
+        for index in 0..group.len() {
+            if wanted >> index & 1 == 0 {
+                continue;
+            }
+            let counter = group[index].counter;
+            let text = text_mut(&mut group[index]);
+            let full = full_blocks(text);
+            xor_part(&mut text[64 * full..], self.begun[self.tails + index]);
+            for block in 0..full {
+                self.counters.set(filled, counter, 1 + block as u32);
+                self.places[filled] = (index, 64 * block);
+                filled += 1;
+                if filled == chacha20::MOST {
+                    self.flush(group, filled);
+                    filled = 0;
+                }
+            }
+        }
+        if filled > 0 {
+            self.flush(group, filled);
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn flush(&mut self, group: &mut [Message<'_>], filled: usize) {
+        chacha20::keystream(self.key, &self.counters, filled, &mut self.blocks);
+        for (&(index, offset), &block) in self.places[..filled].iter().zip(&self.blocks) {
+            if let Some(bytes) = group[index].bytes[offset..].first_chunk_mut() {
+                xor(bytes, block);
+            }
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
+    fn tags(&self, group: &[Message<'_>]) -> [u128; GROUP] {
+        let mut texts: [&[u8]; GROUP] = [&[]; GROUP];
+        for (place, message) in texts.iter_mut().zip(group) {
+            *place = text(message);
+        }
+        poly1305::tags(&texts[..group.len()], &self.begun)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn wipe(&mut self) {
+        self.begun.zeroize();
+        self.blocks.zeroize();
+    }
+}
+
+/// All but the tag.
+#[inline]
+fn text<'a>(message: &'a Message<'_>) -> &'a [u8] {
+    &message.bytes[..message.bytes.len().saturating_sub(TAG_LEN)]
+}
+
+#[inline]
+fn text_mut<'a>(message: &'a mut Message<'_>) -> &'a mut [u8] {
+    let length = message.bytes.len().saturating_sub(TAG_LEN);
+    &mut message.bytes[..length]
+}
+
+/// Blocks before the last one, which has 1 to 64 bytes, or none if there is no text.
+#[inline]
+fn full_blocks(text: &[u8]) -> usize {
+    text.len().saturating_sub(1) / 64
+}
