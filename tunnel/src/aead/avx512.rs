@@ -106,9 +106,8 @@ struct Work<'a> {
     /// block for the end of each text.
     begun: [__m512i; chacha20::MOST],
     tails: usize,
-    /// Keystream on its way to the texts, and where to: the message and the offset.
+    /// Keystream on its way to the texts.
     blocks: [__m512i; chacha20::MOST],
-    places: [(usize, usize); chacha20::MOST],
 }
 
 impl<'a> Work<'a> {
@@ -121,7 +120,6 @@ impl<'a> Work<'a> {
             begun: [_mm512_setzero_si512(); chacha20::MOST],
             tails: 0,
             blocks: [_mm512_setzero_si512(); chacha20::MOST],
-            places: [(0, 0); chacha20::MOST],
         }
     }
 
@@ -133,8 +131,8 @@ impl<'a> Work<'a> {
         self.tails = group.len().next_multiple_of(chacha20::LANES / 2);
         for (lane, message) in group.iter().enumerate() {
             let last = 1 + full_blocks(text(message)) as u32;
-            self.counters.set(lane, message.counter, 0);
-            self.counters.set(self.tails + lane, message.counter, last);
+            self.counters.set(lane, 1, message.counter, 0);
+            self.counters.set(self.tails + lane, 1, message.counter, last);
         }
         chacha20::keystream(self.key, &self.counters, 2 * self.tails, &mut self.begun);
     }
@@ -143,37 +141,46 @@ impl<'a> Work<'a> {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
     fn apply(&mut self, group: &mut [Message<'_>], wanted: u32) {
+        let mut places = [const { None }; chacha20::MOST];
         let mut filled = 0;
-        for index in 0..group.len() {
+        for (index, message) in group.iter_mut().enumerate() {
             if wanted >> index & 1 == 0 {
                 continue;
             }
-            let counter = group[index].counter;
-            let text = text_mut(&mut group[index]);
-            let full = full_blocks(text);
-            xor_part(&mut text[64 * full..], self.begun[self.tails + index]);
-            for block in 0..full {
-                self.counters.set(filled, counter, 1 + block as u32);
-                self.places[filled] = (index, 64 * block);
-                filled += 1;
+            let counter = message.counter;
+            let text = text_mut(message);
+            let (full, last) = text.split_at_mut(64 * full_blocks(text));
+            xor_part(last, self.begun[self.tails + index]);
+            let mut full = full.as_chunks_mut().0;
+            let mut block = 1;
+            while !full.is_empty() {
+                let count = full.len().min(chacha20::MOST - filled);
+                let (now, later) = full.split_at_mut(count);
+                self.counters.set(filled, count, counter, block);
+                for (place, text) in places[filled..].iter_mut().zip(now) {
+                    *place = Some(text);
+                }
+                full = later;
+                block += count as u32;
+                filled += count;
                 if filled == chacha20::MOST {
-                    self.flush(group, filled);
+                    self.flush(&mut places, filled);
                     filled = 0;
                 }
             }
         }
         if filled > 0 {
-            self.flush(group, filled);
+            self.flush(&mut places, filled);
         }
     }
 
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn flush(&mut self, group: &mut [Message<'_>], filled: usize) {
+    fn flush(&mut self, places: &mut [Option<&mut [u8; 64]>; chacha20::MOST], filled: usize) {
         chacha20::keystream(self.key, &self.counters, filled, &mut self.blocks);
-        for (&(index, offset), &block) in self.places[..filled].iter().zip(&self.blocks) {
-            if let Some(bytes) = group[index].bytes[offset..].first_chunk_mut() {
-                xor(bytes, block);
+        for (place, &block) in places.iter_mut().zip(&self.blocks) {
+            if let Some(text) = place.take() {
+                xor(text, block);
             }
         }
     }

@@ -16,17 +16,6 @@ pub(super) fn load(bytes: &[u8; 64]) -> __m512i {
     }
 }
 
-/// 16 words.
-#[inline]
-#[target_feature(enable = "avx512f")]
-pub(super) fn load_words(words: &[u32; 16]) -> __m512i {
-    #[expect(unsafe_code, reason = "a load through a pointer")]
-    // SAFETY: it reads the 64 bytes that the reference stands for.
-    unsafe {
-        _mm512_loadu_si512(words.as_ptr().cast())
-    }
-}
-
 /// The first 64 bytes, and zeros behind the end.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
@@ -76,6 +65,7 @@ pub(super) fn lanes(register: __m512i) -> [u64; 8] {
 }
 
 /// A mask of the first `length` of 64 bytes.
+#[inline]
 fn first(length: usize) -> u64 {
-    if length < 64 { (1 << length) - 1 } else { u64::MAX }
+    u64::MAX.unbounded_shr(64_u32.saturating_sub(length as u32))
 }

@@ -3,9 +3,8 @@
 //! A register holds one word of the state for sixteen blocks. Which block of which message a lane
 //! computes is free: it shows only in the last four words.
 
-use super::bytes::load_words;
 use core::arch::x86_64::{
-    __m512i, _mm512_add_epi32, _mm512_rol_epi32, _mm512_set1_epi32, _mm512_setzero_si512,
+    __m512i, _mm512_add_epi32, _mm512_mask_add_epi32, _mm512_mask_mov_epi32, _mm512_rol_epi32, _mm512_set1_epi32, _mm512_set_epi32, _mm512_setzero_si512,
     _mm512_shuffle_i32x4, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32,
     _mm512_unpacklo_epi64, _mm512_xor_si512,
 };
@@ -20,27 +19,41 @@ const CONSTANTS: [u32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574]
 
 /// Which block each lane computes.
 pub(super) struct Counters {
-    block: [[u32; LANES]; 2],
-    low: [[u32; LANES]; 2],
-    high: [[u32; LANES]; 2],
+    block: [__m512i; 2],
+    low: [__m512i; 2],
+    high: [__m512i; 2],
 }
 
 impl Counters {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
     pub(super) fn new() -> Self {
+        let none = [_mm512_setzero_si512(); 2];
         Self {
-            block: [[0; LANES]; 2],
-            low: [[0; LANES]; 2],
-            high: [[0; LANES]; 2],
+            block: none,
+            low: none,
+            high: none,
         }
     }
 
-    /// Lane `lane` computes block `block` of message `counter`.
+    /// Lanes `first` to `first + count - 1` compute message `counter` from block `block` on.
     #[inline]
+    #[target_feature(enable = "avx512f")]
     #[expect(clippy::cast_possible_truncation, reason = "both halves are taken")]
-    pub(super) fn set(&mut self, lane: usize, counter: u64, block: u32) {
-        self.block.as_flattened_mut()[lane] = block;
-        self.low.as_flattened_mut()[lane] = counter as u32;
-        self.high.as_flattened_mut()[lane] = (counter >> 32) as u32;
+    pub(super) fn set(&mut self, first: usize, count: usize, counter: u64, block: u32) {
+        let run = ((1 << count) - 1_u64) << first;
+        let low = broadcast(counter as u32);
+        let high = broadcast((counter >> 32) as u32);
+        let ascending =
+            _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+        for group in 0..2 {
+            let mask = (run >> (LANES * group)) as u16;
+            let base = block.wrapping_sub(first as u32).wrapping_add((LANES * group) as u32);
+            self.low[group] = _mm512_mask_mov_epi32(self.low[group], mask, low);
+            self.high[group] = _mm512_mask_mov_epi32(self.high[group], mask, high);
+            self.block[group] =
+                _mm512_mask_add_epi32(self.block[group], mask, ascending, broadcast(base));
+        }
     }
 }
 
@@ -93,9 +106,9 @@ fn start(key: &[u32; 8], counters: &Counters, group: usize, word: usize) -> __m5
     match word {
         0..4 => broadcast(CONSTANTS[word]),
         4..12 => broadcast(key[word - 4]),
-        12 => load_words(&counters.block[group]),
-        14 => load_words(&counters.low[group]),
-        15 => load_words(&counters.high[group]),
+        12 => counters.block[group],
+        14 => counters.low[group],
+        15 => counters.high[group],
         _ => _mm512_setzero_si512(),
     }
 }
@@ -109,20 +122,10 @@ fn quarter_rounds<const GROUPS: usize>(state: &mut [[__m512i; 16]; GROUPS], shif
             for words in state.iter_mut() {
                 for column in 0..4 {
                     let word = |row: usize| 4 * row + (column + shift * row) % 4;
-                    words[word($to)] = _mm512_add_epi32(words[word($to)], words[word($from)]);
-                }
-            }
-            for words in state.iter_mut() {
-                for column in 0..4 {
-                    let word = |row: usize| 4 * row + (column + shift * row) % 4;
-                    words[word($turned)] =
-                        _mm512_xor_si512(words[word($turned)], words[word($to)]);
-                }
-            }
-            for words in state.iter_mut() {
-                for column in 0..4 {
-                    let word = |row: usize| 4 * row + (column + shift * row) % 4;
-                    words[word($turned)] = _mm512_rol_epi32::<$bits>(words[word($turned)]);
+                    let (to, from, turned) = (word($to), word($from), word($turned));
+                    words[to] = _mm512_add_epi32(words[to], words[from]);
+                    words[turned] = _mm512_xor_si512(words[turned], words[to]);
+                    words[turned] = _mm512_rol_epi32::<$bits>(words[turned]);
                 }
             }
         };

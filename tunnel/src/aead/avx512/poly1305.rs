@@ -107,10 +107,13 @@ fn compute<const GROUPS: usize>(texts: &[&[u8]], keys: &[__m512i], tags: &mut [u
             }
             let words = transpose(&words);
             for block in 0..4 {
-                let begin = _mm512_set1_epi64((64 * chunk + 16 * block).cast_signed() as i64);
-                let reached = _mm512_cmplt_epu64_mask(begin, lengths[group]);
+                let begin = 64 * chunk + 16 * block;
+                if begin >= longest {
+                    break;
+                }
                 let (low, high) = (words[2 * block], words[2 * block + 1]);
                 let next = absorb(sums[group], &multipliers[group], low, high);
+                let reached = _mm512_cmplt_epu64_mask(_mm512_set1_epi64(begin as i64), lengths[group]);
                 sums[group] = select(reached, next, sums[group]);
             }
         }
@@ -248,22 +251,18 @@ fn multiply(number: Number, by: &Multiplier) -> Number {
             high[column] = _mm512_madd52hi_epu64(high[column], a, b);
         }
     }
-    // An upper half is worth 2^52, which is 2^8 of the next column, and 5 * 2^10 of the first.
-    let first = _mm512_add_epi64(
-        low[0],
-        _mm512_add_epi64(
-            _mm512_slli_epi64::<10>(high[2]),
-            _mm512_slli_epi64::<12>(high[2]),
-        ),
-    );
-    let second = _mm512_add_epi64(low[1], _mm512_slli_epi64::<8>(high[0]));
-    let third = _mm512_add_epi64(low[2], _mm512_slli_epi64::<8>(high[1]));
+    // An upper half is worth 2^52, which is 2^8 of the next column, and 5 * 2^10 of the first. No
+    // upper half reaches 2^41, nor the last one 2^39, so that these products stay below 2^52 too.
+    let first = _mm512_madd52lo_epu64(low[0], high[2], _mm512_set1_epi64(5 << 10));
+    let second = _mm512_madd52lo_epu64(low[1], high[0], _mm512_set1_epi64(1 << 8));
+    let third = _mm512_madd52lo_epu64(low[2], high[1], _mm512_set1_epi64(1 << 8));
     // One carry from each column at once leaves less than 2^16 too much.
     let (mask_44, mask_42) = (_mm512_set1_epi64(MASK_44), _mm512_set1_epi64(MASK_42));
     Number([
-        _mm512_add_epi64(
+        _mm512_madd52lo_epu64(
             _mm512_and_si512(first, mask_44),
-            times_5(_mm512_srli_epi64::<42>(third)),
+            _mm512_srli_epi64::<42>(third),
+            _mm512_set1_epi64(5),
         ),
         _mm512_add_epi64(
             _mm512_and_si512(second, mask_44),
