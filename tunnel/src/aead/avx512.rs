@@ -106,8 +106,6 @@ struct Work<'a> {
     /// block for the end of each text.
     begun: [__m512i; chacha20::MOST],
     tails: usize,
-    /// Keystream on its way to the texts.
-    blocks: [__m512i; chacha20::MOST],
 }
 
 impl<'a> Work<'a> {
@@ -119,7 +117,6 @@ impl<'a> Work<'a> {
             counters: Counters::new(),
             begun: [_mm512_setzero_si512(); chacha20::MOST],
             tails: 0,
-            blocks: [_mm512_setzero_si512(); chacha20::MOST],
         }
     }
 
@@ -134,7 +131,10 @@ impl<'a> Work<'a> {
             self.counters.set(lane, 1, message.counter, 0);
             self.counters.set(self.tails + lane, 1, message.counter, last);
         }
-        chacha20::keystream(self.key, &self.counters, 2 * self.tails, &mut self.begun);
+        let begun = &mut self.begun;
+        chacha20::keystream(self.key, &self.counters, 2 * self.tails, |lane, block| {
+            begun[lane] = block;
+        });
     }
 
     /// Adds the keystream to the texts of those messages whose bit is set.
@@ -174,15 +174,14 @@ impl<'a> Work<'a> {
         }
     }
 
-    #[inline]
+    #[inline(never)]
     #[target_feature(enable = "avx512f")]
     fn flush(&mut self, places: &mut [Option<&mut [u8; 64]>; chacha20::MOST], filled: usize) {
-        chacha20::keystream(self.key, &self.counters, filled, &mut self.blocks);
-        for (place, &block) in places.iter_mut().zip(&self.blocks) {
-            if let Some(text) = place.take() {
+        chacha20::keystream(self.key, &self.counters, filled, |lane, block| {
+            if let Some(text) = places[lane].take() {
                 xor(text, block);
             }
-        }
+        });
     }
 
     #[inline]
@@ -199,7 +198,6 @@ impl<'a> Work<'a> {
     #[target_feature(enable = "avx512f")]
     fn wipe(&mut self) {
         self.begun.zeroize();
-        self.blocks.zeroize();
     }
 }
 

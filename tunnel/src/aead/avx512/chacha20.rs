@@ -57,29 +57,29 @@ impl Counters {
     }
 }
 
-/// The keystream of the first `lanes` lanes, a block in each register; more may be written.
+/// Computes the first `lanes` lanes, or more, and hands each to `take`, with its number.
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) fn keystream(
     key: &[u32; 8],
     counters: &Counters,
     lanes: usize,
-    blocks: &mut [__m512i; MOST],
+    take: impl FnMut(usize, __m512i),
 ) {
     if lanes <= LANES {
-        compute::<1>(key, counters, blocks);
+        compute::<1>(key, counters, take);
     } else {
-        compute::<2>(key, counters, blocks);
+        compute::<2>(key, counters, take);
     }
 }
 
 /// Two groups of lanes at once keep more of the CPU busy than one: no step waits for the one before.
-#[inline(never)]
+#[inline]
 #[target_feature(enable = "avx512f")]
 fn compute<const GROUPS: usize>(
     key: &[u32; 8],
     counters: &Counters,
-    blocks: &mut [__m512i; MOST],
+    mut take: impl FnMut(usize, __m512i),
 ) {
     let mut state = [[_mm512_setzero_si512(); 16]; GROUPS];
     for (group, words) in state.iter_mut().enumerate() {
@@ -95,7 +95,9 @@ fn compute<const GROUPS: usize>(
         for (word, value) in words.iter_mut().enumerate() {
             *value = _mm512_add_epi32(*value, start(key, counters, group, word));
         }
-        transpose(words, &mut blocks.as_chunks_mut().0[group]);
+        for (lane, block) in transpose(words).into_iter().enumerate() {
+            take(LANES * group + lane, block);
+        }
     }
 }
 
@@ -139,7 +141,7 @@ fn quarter_rounds<const GROUPS: usize>(state: &mut [[__m512i; 16]; GROUPS], shif
 /// From a word of all blocks in each register to a block in each register.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn transpose(words: &[__m512i; 16], blocks: &mut [__m512i; 16]) {
+fn transpose(words: &[__m512i; 16]) -> [__m512i; 16] {
     // In `quads[q][j]`, part i of four has words 4q to 4q+3 of block 4i+j.
     let mut quads = [[_mm512_setzero_si512(); 4]; 4];
     for (quad, from) in quads.iter_mut().zip(words.as_chunks::<4>().0) {
@@ -153,6 +155,7 @@ fn transpose(words: &[__m512i; 16], blocks: &mut [__m512i; 16]) {
             _mm512_unpackhi_epi64(high, high2),
         ];
     }
+    let mut blocks = [_mm512_setzero_si512(); 16];
     let [a, b, c, d] = quads;
     for block in 0..4 {
         let front = _mm512_shuffle_i32x4::<0x44>(a[block], b[block]);
@@ -164,6 +167,7 @@ fn transpose(words: &[__m512i; 16], blocks: &mut [__m512i; 16]) {
         blocks[block + 8] = _mm512_shuffle_i32x4::<0x88>(back, back2);
         blocks[block + 12] = _mm512_shuffle_i32x4::<0xdd>(back, back2);
     }
+    blocks
 }
 
 #[inline]
