@@ -5,9 +5,10 @@ mod chacha20;
 mod poly1305;
 
 use super::{Message, TAG_LEN};
-use bytes::{xor, xor_part};
+use bytes::{load_part, xor, xor_part};
 use chacha20::Counters;
 use core::arch::x86_64::{__m512i, _mm512_setzero_si512};
+use poly1305::Texts;
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
@@ -82,6 +83,10 @@ fn open(key: &[u32; 8], messages: &mut [Message<'_>], mut opened: impl FnMut(usi
     let mut first = 0;
     for group in messages.chunks_mut(GROUP) {
         work.begin(group);
+        for (last, message) in work.lasts.iter_mut().zip(&*group) {
+            let (_, bytes) = split(text(message));
+            *last = load_part(bytes);
+        }
         let tags = work.tags(group);
         let mut good = 0;
         for (index, (message, tag)) in group.iter().zip(tags).enumerate() {
@@ -106,6 +111,8 @@ struct Work<'a> {
     /// block for the end of each text.
     begun: [__m512i; chacha20::MOST],
     tails: usize,
+    /// The end of each text, sealed.
+    lasts: [__m512i; GROUP],
 }
 
 impl<'a> Work<'a> {
@@ -117,6 +124,7 @@ impl<'a> Work<'a> {
             counters: Counters::new(),
             begun: [_mm512_setzero_si512(); chacha20::MOST],
             tails: 0,
+            lasts: [_mm512_setzero_si512(); GROUP],
         }
     }
 
@@ -127,7 +135,7 @@ impl<'a> Work<'a> {
     fn begin(&mut self, group: &[Message<'_>]) {
         self.tails = group.len().next_multiple_of(chacha20::LANES / 2);
         for (lane, message) in group.iter().enumerate() {
-            let last = 1 + full_blocks(text(message)) as u32;
+            let last = 1 + split(text(message)).0.len() as u32;
             self.counters.set(lane, 1, message.counter, 0);
             self.counters.set(self.tails + lane, 1, message.counter, last);
         }
@@ -148,10 +156,8 @@ impl<'a> Work<'a> {
                 continue;
             }
             let counter = message.counter;
-            let text = text_mut(message);
-            let (full, last) = text.split_at_mut(64 * full_blocks(text));
-            xor_part(last, self.begun[self.tails + index]);
-            let mut full = full.as_chunks_mut().0;
+            let (mut full, last) = split_mut(text_mut(message));
+            self.lasts[index] = xor_part(last, self.begun[self.tails + index]);
             let mut block = 1;
             while !full.is_empty() {
                 let count = full.len().min(chacha20::MOST - filled);
@@ -187,11 +193,21 @@ impl<'a> Work<'a> {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
     fn tags(&self, group: &[Message<'_>]) -> [u128; GROUP] {
-        let mut texts: [&[u8]; GROUP] = [&[]; GROUP];
-        for (place, message) in texts.iter_mut().zip(group) {
-            *place = text(message);
+        let (Some(key), Some(one)) = (self.begun.first_chunk(), group.first()) else {
+            return [0; GROUP];
+        };
+        let mut texts = Texts {
+            full: [split(text(one)).0; GROUP],
+            last: &self.lasts,
+            length: [text(one).len() as u64; GROUP],
+            key,
+        };
+        for (lane, message) in group.iter().enumerate() {
+            let text = text(message);
+            texts.full[lane] = split(text).0;
+            texts.length[lane] = text.len() as u64;
         }
-        poly1305::tags(&texts[..group.len()], &self.begun)
+        poly1305::tags(&texts, group.len())
     }
 
     #[inline]
@@ -213,8 +229,21 @@ fn text_mut<'a>(message: &'a mut Message<'_>) -> &'a mut [u8] {
     &mut message.bytes[..length]
 }
 
-/// Blocks before the last one, which has 1 to 64 bytes, or none if there is no text.
+/// Whole blocks, and the last one, which has 1 to 64 bytes, or none if there is no text.
 #[inline]
-fn full_blocks(text: &[u8]) -> usize {
-    text.len().saturating_sub(1) / 64
+fn split(text: &[u8]) -> (&[[u8; 64]], &[u8]) {
+    let (full, last) = text.split_at(full(text));
+    (full.as_chunks().0, last)
+}
+
+#[inline]
+fn split_mut(text: &mut [u8]) -> (&mut [[u8; 64]], &mut [u8]) {
+    let (full, last) = text.split_at_mut(full(text));
+    (full.as_chunks_mut().0, last)
+}
+
+/// Bytes before the last block.
+#[inline]
+fn full(text: &[u8]) -> usize {
+    text.len().saturating_sub(1) / 64 * 64
 }

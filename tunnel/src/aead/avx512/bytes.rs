@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::{
     __m512i, _mm512_loadu_si512, _mm512_mask_storeu_epi8, _mm512_maskz_loadu_epi8,
-    _mm512_storeu_si512, _mm512_xor_si512,
+    _mm512_maskz_mov_epi8, _mm512_storeu_si512, _mm512_xor_si512,
 };
 
 /// 64 bytes.
@@ -13,6 +13,17 @@ pub(super) fn load(bytes: &[u8; 64]) -> __m512i {
     // SAFETY: it reads the 64 bytes that the reference stands for, with any alignment.
     unsafe {
         _mm512_loadu_si512(bytes.as_ptr().cast())
+    }
+}
+
+/// Eight 64-bit lanes.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn load_lanes(lanes: &[u64; 8]) -> __m512i {
+    #[expect(unsafe_code, reason = "a load through a pointer")]
+    // SAFETY: it reads 64 bytes, which is the size of the array.
+    unsafe {
+        _mm512_loadu_si512(lanes.as_ptr().cast())
     }
 }
 
@@ -39,16 +50,20 @@ pub(super) fn xor(text: &mut [u8; 64], stream: __m512i) {
     }
 }
 
-/// Adds keystream to the first 64 bytes, or to all if there are fewer.
+/// Adds keystream to the first 64 bytes, or to all if there are fewer, and returns them with zeros
+/// behind the end: loading what was just stored through a mask takes long.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn xor_part(text: &mut [u8], stream: __m512i) {
-    let text_and_stream = _mm512_xor_si512(load_part(text), stream);
+pub(super) fn xor_part(text: &mut [u8], stream: __m512i) -> __m512i {
+    let within = first(text.len());
+    let text_and_stream =
+        _mm512_maskz_mov_epi8(within, _mm512_xor_si512(load_part(text), stream));
     #[expect(unsafe_code, reason = "a store through a pointer")]
     // SAFETY: it writes the bytes whose bits are set, which are those within the slice.
     unsafe {
-        _mm512_mask_storeu_epi8(text.as_mut_ptr().cast(), first(text.len()), text_and_stream);
+        _mm512_mask_storeu_epi8(text.as_mut_ptr().cast(), within, text_and_stream);
     }
+    text_and_stream
 }
 
 /// The eight 64-bit lanes.

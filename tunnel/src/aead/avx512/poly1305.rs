@@ -4,7 +4,7 @@
 //! steps: the multiplier of the CPU takes 52 bits and gives the lower and the upper 52 bits of
 //! their product apart.
 
-use super::bytes::{lanes, load, load_part};
+use super::bytes::{lanes, load, load_lanes};
 use core::arch::x86_64::{
     __m512i, __mmask8, _mm512_add_epi64, _mm512_and_si512, _mm512_cmpge_epu64_mask,
     _mm512_cmplt_epu64_mask, _mm512_madd52hi_epu64, _mm512_madd52lo_epu64,
@@ -39,55 +39,58 @@ struct Multiplier {
     wrapped: [__m512i; 2],
 }
 
-/// The tags of 16 texts at most, as little-endian numbers. `keys` has the first ChaCha20 block of
-/// each message. Further tags mean nothing.
+/// Sealed texts, one in each lane. Lanes without one repeat another.
+pub(super) struct Texts<'a> {
+    /// All but the last 1 to 64 bytes.
+    pub(super) full: [&'a [[u8; 64]]; MOST],
+    /// These bytes, and zeros behind them.
+    pub(super) last: &'a [__m512i; MOST],
+    /// Bytes in all.
+    pub(super) length: [u64; MOST],
+    /// The first ChaCha20 block of each message: r, and the pad.
+    pub(super) key: &'a [__m512i; MOST],
+}
+
+/// The tags of the first `count` texts, as little-endian numbers. Further ones mean nothing.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
-pub(super) fn tags(texts: &[&[u8]], keys: &[__m512i]) -> [u128; MOST] {
+#[target_feature(enable = "avx512f,avx512ifma")]
+pub(super) fn tags(texts: &Texts<'_>, count: usize) -> [u128; MOST] {
     let mut tags = [0; MOST];
-    let (texts, keys) = (&texts[..texts.len().min(MOST)], &keys[..texts.len().min(MOST)]);
-    match texts.len() {
-        0 => {}
-        1..=LANES => compute::<1>(texts, keys, &mut tags),
-        _ => compute::<2>(texts, keys, &mut tags),
+    if count <= LANES {
+        compute::<1>(texts, &mut tags);
+    } else {
+        compute::<2>(texts, &mut tags);
     }
     tags
 }
 
 #[inline(never)]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
-fn compute<const GROUPS: usize>(texts: &[&[u8]], keys: &[__m512i], tags: &mut [u128; MOST]) {
-    // Lanes without a message repeat the first one.
-    let mut lane_texts = [[texts[0]; LANES]; GROUPS];
-    let mut lane_keys = [[keys[0]; LANES]; GROUPS];
-    lane_texts.as_flattened_mut()[..texts.len()].copy_from_slice(texts);
-    lane_keys.as_flattened_mut()[..keys.len()].copy_from_slice(keys);
-
+#[target_feature(enable = "avx512f,avx512ifma")]
+fn compute<const GROUPS: usize>(texts: &Texts<'_>, tags: &mut [u128; MOST]) {
     let zero = _mm512_setzero_si512();
     let mut sums = [Number([zero; 3]); GROUPS];
     let mut multipliers = [Multiplier { limbs: [zero; 3], wrapped: [zero; 2] }; GROUPS];
     let mut pads = [[zero; 2]; GROUPS];
+    let mut lengths = [zero; GROUPS];
     for group in 0..GROUPS {
-        let [low, high, pad_low, pad_high, ..] = transpose(&lane_keys[group]);
+        let [low, high, pad_low, pad_high, ..] = transpose(&texts.key.as_chunks().0[group]);
         multipliers[group] = multiplier(
             _mm512_and_si512(low, _mm512_set1_epi64(CLAMP_LOW)),
             _mm512_and_si512(high, _mm512_set1_epi64(CLAMP_HIGH)),
         );
         pads[group] = [pad_low, pad_high];
+        lengths[group] = load_lanes(&texts.length.as_chunks().0[group]);
     }
 
-    let shortest = texts.iter().map(|text| text.len()).min().unwrap_or(0);
-    let longest = texts.iter().map(|text| text.len()).max().unwrap_or(0);
-    let common = shortest / 64;
-    let mut chunks: [[&[[u8; 64]]; LANES]; GROUPS] = [[&[]; LANES]; GROUPS];
-    for (chunks, text) in chunks.as_flattened_mut().iter_mut().zip(lane_texts.as_flattened()) {
-        *chunks = &text.as_chunks().0[..common];
-    }
+    let shortest = texts.length.iter().copied().min().unwrap_or(0);
+    let longest = texts.length.iter().copied().max().unwrap_or(0);
+    let common = texts.full.iter().map(|full| full.len()).min().unwrap_or(0);
+    let full = texts.full.map(|full| &full[..common]);
     for chunk in 0..common {
-        let mut words = [[zero; 8]; GROUPS];
+        let mut words = [[zero; LANES]; GROUPS];
         for group in 0..GROUPS {
             for lane in 0..LANES {
-                words[group][lane] = load(&chunks[group][lane][chunk]);
+                words[group][lane] = load(&full[LANES * group + lane][chunk]);
             }
             words[group] = transpose(&words[group]);
         }
@@ -98,23 +101,33 @@ fn compute<const GROUPS: usize>(texts: &[&[u8]], keys: &[__m512i], tags: &mut [u
             }
         }
     }
-    let lengths = lengths(&lane_texts);
-    for chunk in common..longest.div_ceil(64) {
+    for begin in (64 * common as u64..longest).step_by(64) {
+        let mut words = [[zero; LANES]; GROUPS];
         for group in 0..GROUPS {
-            let mut words = [zero; 8];
-            for (words, text) in words.iter_mut().zip(lane_texts[group]) {
-                *words = load_part(text.get(64 * chunk..).unwrap_or_default());
+            for lane in 0..LANES {
+                let text = LANES * group + lane;
+                words[group][lane] = match texts.full[text].get(begin as usize / 64) {
+                    Some(chunk) => load(chunk),
+                    None => texts.last[text],
+                };
             }
-            let words = transpose(&words);
-            for block in 0..4 {
-                let begin = 64 * chunk + 16 * block;
-                if begin >= longest {
-                    break;
-                }
-                let (low, high) = (words[2 * block], words[2 * block + 1]);
+            words[group] = transpose(&words[group]);
+        }
+        for block in 0..4 {
+            let begin = begin + 16 * block as u64;
+            if begin >= longest {
+                break;
+            }
+            for group in 0..GROUPS {
+                let (low, high) = (words[group][2 * block], words[group][2 * block + 1]);
                 let next = absorb(sums[group], &multipliers[group], low, high);
-                let reached = _mm512_cmplt_epu64_mask(_mm512_set1_epi64(begin as i64), lengths[group]);
-                sums[group] = select(reached, next, sums[group]);
+                sums[group] = if begin < shortest {
+                    next
+                } else {
+                    // Texts that have ended stay as they are.
+                    let begin = _mm512_set1_epi64(begin.cast_signed());
+                    select(_mm512_cmplt_epu64_mask(begin, lengths[group]), next, sums[group])
+                };
             }
         }
     }
@@ -126,21 +139,6 @@ fn compute<const GROUPS: usize>(texts: &[&[u8]], keys: &[__m512i], tags: &mut [u
             *tag = u128::from(high[lane]) << 64 | u128::from(low[lane]);
         }
     }
-}
-
-/// The length of each text, in bytes.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn lengths<const GROUPS: usize>(texts: &[[&[u8]; LANES]; GROUPS]) -> [__m512i; GROUPS] {
-    let mut lengths = [_mm512_setzero_si512(); GROUPS];
-    for (lengths, texts) in lengths.iter_mut().zip(texts) {
-        let mut bytes = [0; 64];
-        for (bytes, text) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(texts) {
-            *bytes = (text.len() as u64).to_le_bytes();
-        }
-        *lengths = load(&bytes);
-    }
-    lengths
 }
 
 /// From 64 bytes of a message in each register to the same 8 bytes of all messages in each.
