@@ -19,12 +19,14 @@ mod tests;
 
 use crate::io::clock;
 use std::fmt;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// Bytes that sealing adds to a text, behind it.
 pub const TAG_LEN: usize = 16;
 
 /// One message of a batch.
+#[derive(Default)]
 pub struct Message<'a> {
     /// Its number under the key. Whoever seals two texts with one number gives both away.
     pub counter: u64,
@@ -70,6 +72,12 @@ impl Cipher {
             }
         }
         best.0
+    }
+
+    /// [`Self::fastest`], measured once in the life of the process.
+    pub fn chosen() -> Self {
+        static CHOSEN: OnceLock<Cipher> = OnceLock::new();
+        *CHOSEN.get_or_init(Self::fastest)
     }
 
     /// Its name in logs and status.

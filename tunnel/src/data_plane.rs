@@ -12,6 +12,7 @@
 //!
 //! It holds no capability: everything it uses was opened by its keeper.
 
+use crate::aead::Cipher;
 use crate::device::{Device, TICK};
 use crate::inbound::Inbound;
 use crate::io::address_watch::AddressWatch;
@@ -156,7 +157,7 @@ pub fn run(inherited: Inherited, options: Options) -> Result<(), Box<dyn std::er
         .map(|stream| plane.listen_to(stream))
         .transpose()?;
     plane.restore();
-    info!(public_key = %plane.device.public_key(), "data plane runs");
+    info!(public_key = %plane.device.public_key(), cipher = Cipher::chosen().name(), "data plane runs");
     for (offload, standing) in plane.offloads.standings() {
         if standing != Standing::Used {
             info!(%offload, %standing, "goes on without an offload");

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 mod arrivals;
 mod boringtun;
-mod cipher;
 mod cookie;
 mod handshake;
 mod noise;

@@ -137,7 +137,8 @@ impl<'a> Work<'a> {
         for (lane, message) in group.iter().enumerate() {
             let last = 1 + split(text(message)).0.len() as u32;
             self.counters.set(lane, 1, message.counter, 0);
-            self.counters.set(self.tails + lane, 1, message.counter, last);
+            self.counters
+                .set(self.tails + lane, 1, message.counter, last);
         }
         let begun = &mut self.begun;
         chacha20::keystream(self.key, &self.counters, 2 * self.tails, |lane, block| {

@@ -18,8 +18,7 @@ impl Key {
             let Some((text, tag)) = message.bytes.split_last_chunk_mut::<TAG_LEN>() else {
                 continue;
             };
-            let sealed =
-                key.seal_in_place_separate_tag(nonce(message.counter), Aad::empty(), text);
+            let sealed = key.seal_in_place_separate_tag(nonce(message.counter), Aad::empty(), text);
             tag.copy_from_slice(sealed.expect("texts are shorter than 256 GiB").as_ref());
         }
     }

@@ -1,10 +1,10 @@
 //! Data messages that came: judged by their headers, opened together, and what was in them.
 
 use super::Opened;
-use super::cipher::{Message, TAG_LEN};
 use super::noise::{NoiseEngine, RUN};
 use super::session::HEADER_LEN;
 use super::sessions::Sessions;
+use crate::aead::{Message, TAG_LEN};
 use crate::batch::Batch;
 use crate::reject::Reject;
 use crate::wireguard::{DataHeader, data_header};

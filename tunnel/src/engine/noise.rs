@@ -5,7 +5,6 @@
 //! answered when one of the peer's crosses it, so that two that begin at once need no second attempt; and keys are
 //! wiped as soon as they are of no use, not when three times that time has passed.
 
-use super::cipher::Message;
 use super::cookie::Signer;
 use super::handshake::{Initiation, Keys, Stamp};
 use super::session::Session;
@@ -14,6 +13,7 @@ use super::stamp::Stamps;
 use super::timers::{Due, REKEY_ATTEMPT_TIME, Timers};
 use super::transcript::Secret;
 use super::{DATA_OVERHEAD, Engine, Handshake, Opened, Timeout, arrivals};
+use crate::aead::Message;
 use crate::batch::{Batch, Datagrams};
 use crate::key::{PresharedKey, PrivateKey, PublicKey};
 use crate::reject::Reject;

@@ -1,9 +1,9 @@
 //! A session: two keys, counters, and who began it (whitepaper, section 5.4.6).
 
-use super::cipher::{Key, Message, TAG_LEN};
 use super::handshake::SessionKeys;
 use super::replay::Window;
 use super::timers::{REJECT_AFTER_TIME, REKEY_AFTER_TIME, REKEY_ON_RECEIVE};
+use crate::aead::{Cipher, Key, Message, TAG_LEN};
 use crate::reject::Reject;
 use crate::wireguard::REJECT_AFTER_MESSAGES;
 use std::time::{Duration, Instant};
@@ -39,8 +39,8 @@ impl Session {
             remote: keys.remote,
             is_initiator,
             born: now,
-            sending: Key::new(&keys.sending),
-            receiving: Key::new(&keys.receiving),
+            sending: Key::new(&keys.sending, Cipher::chosen()),
+            receiving: Key::new(&keys.receiving, Cipher::chosen()),
             next: 0,
             window: Window::new(),
         })

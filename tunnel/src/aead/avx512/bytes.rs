@@ -56,8 +56,7 @@ pub(super) fn xor(text: &mut [u8; 64], stream: __m512i) {
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) fn xor_part(text: &mut [u8], stream: __m512i) -> __m512i {
     let within = first(text.len());
-    let text_and_stream =
-        _mm512_maskz_mov_epi8(within, _mm512_xor_si512(load_part(text), stream));
+    let text_and_stream = _mm512_maskz_mov_epi8(within, _mm512_xor_si512(load_part(text), stream));
     #[expect(unsafe_code, reason = "a store through a pointer")]
     // SAFETY: it writes the bytes whose bits are set, which are those within the slice.
     unsafe {

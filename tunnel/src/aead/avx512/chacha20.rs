@@ -4,9 +4,10 @@
 //! computes is free: it shows only in the last four words.
 
 use core::arch::x86_64::{
-    __m512i, _mm512_add_epi32, _mm512_mask_add_epi32, _mm512_mask_mov_epi32, _mm512_rol_epi32, _mm512_set1_epi32, _mm512_set_epi32, _mm512_setzero_si512,
-    _mm512_shuffle_i32x4, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32,
-    _mm512_unpacklo_epi64, _mm512_xor_si512,
+    __m512i, _mm512_add_epi32, _mm512_mask_add_epi32, _mm512_mask_mov_epi32, _mm512_rol_epi32,
+    _mm512_set_epi32, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_shuffle_i32x4,
+    _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    _mm512_xor_si512,
 };
 
 /// Blocks in one register.
@@ -44,11 +45,12 @@ impl Counters {
         let run = ((1 << count) - 1_u64) << first;
         let low = broadcast(counter as u32);
         let high = broadcast((counter >> 32) as u32);
-        let ascending =
-            _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+        let ascending = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
         for group in 0..2 {
             let mask = (run >> (LANES * group)) as u16;
-            let base = block.wrapping_sub(first as u32).wrapping_add((LANES * group) as u32);
+            let base = block
+                .wrapping_sub(first as u32)
+                .wrapping_add((LANES * group) as u32);
             self.low[group] = _mm512_mask_mov_epi32(self.low[group], mask, low);
             self.high[group] = _mm512_mask_mov_epi32(self.high[group], mask, high);
             self.block[group] =

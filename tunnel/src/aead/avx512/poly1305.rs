@@ -7,10 +7,10 @@
 use super::bytes::{lanes, load, load_lanes};
 use core::arch::x86_64::{
     __m512i, __mmask8, _mm512_add_epi64, _mm512_and_si512, _mm512_cmpge_epu64_mask,
-    _mm512_cmplt_epu64_mask, _mm512_madd52hi_epu64, _mm512_madd52lo_epu64,
-    _mm512_mask_add_epi64, _mm512_mask_mov_epi64, _mm512_or_si512, _mm512_set1_epi64,
-    _mm512_setzero_si512, _mm512_shuffle_i64x2, _mm512_slli_epi64, _mm512_srli_epi64,
-    _mm512_unpackhi_epi64, _mm512_unpacklo_epi64,
+    _mm512_cmplt_epu64_mask, _mm512_madd52hi_epu64, _mm512_madd52lo_epu64, _mm512_mask_add_epi64,
+    _mm512_mask_mov_epi64, _mm512_or_si512, _mm512_set1_epi64, _mm512_setzero_si512,
+    _mm512_shuffle_i64x2, _mm512_slli_epi64, _mm512_srli_epi64, _mm512_unpackhi_epi64,
+    _mm512_unpacklo_epi64,
 };
 
 /// Messages in one register.
@@ -69,7 +69,10 @@ pub(super) fn tags(texts: &Texts<'_>, count: usize) -> [u128; MOST] {
 fn compute<const GROUPS: usize>(texts: &Texts<'_>, tags: &mut [u128; MOST]) {
     let zero = _mm512_setzero_si512();
     let mut sums = [Number([zero; 3]); GROUPS];
-    let mut multipliers = [Multiplier { limbs: [zero; 3], wrapped: [zero; 2] }; GROUPS];
+    let mut multipliers = [Multiplier {
+        limbs: [zero; 3],
+        wrapped: [zero; 2],
+    }; GROUPS];
     let mut pads = [[zero; 2]; GROUPS];
     let mut lengths = [zero; GROUPS];
     for group in 0..GROUPS {
@@ -126,7 +129,11 @@ fn compute<const GROUPS: usize>(texts: &Texts<'_>, tags: &mut [u128; MOST]) {
                 } else {
                     // Texts that have ended stay as they are.
                     let begin = _mm512_set1_epi64(begin.cast_signed());
-                    select(_mm512_cmplt_epu64_mask(begin, lengths[group]), next, sums[group])
+                    select(
+                        _mm512_cmplt_epu64_mask(begin, lengths[group]),
+                        next,
+                        sums[group],
+                    )
                 };
             }
         }
@@ -135,7 +142,10 @@ fn compute<const GROUPS: usize>(texts: &Texts<'_>, tags: &mut [u128; MOST]) {
         let sum = absorb(sums[group], &multipliers[group], zero, lengths[group]);
         let [low, high] = finish(sum, pads[group]);
         let (low, high) = (lanes(low), lanes(high));
-        for (lane, tag) in tags.as_chunks_mut::<LANES>().0[group].iter_mut().enumerate() {
+        for (lane, tag) in tags.as_chunks_mut::<LANES>().0[group]
+            .iter_mut()
+            .enumerate()
+        {
             *tag = u128::from(high[lane]) << 64 | u128::from(low[lane]);
         }
     }
@@ -235,12 +245,15 @@ fn absorb(sum: Number, by: &Multiplier, low: __m512i, high: __m512i) -> Number {
 #[target_feature(enable = "avx512f,avx512ifma")]
 fn multiply(number: Number, by: &Multiplier) -> Number {
     let Number([a0, a1, a2]) = number;
-    let Multiplier { limbs: [b0, b1, b2], wrapped: [w1, w2] } = *by;
-    let columns = [[(a0, b0), (a1, w2), (a2, w1)], [(a0, b1), (a1, b0), (a2, w2)], [
-        (a0, b2),
-        (a1, b1),
-        (a2, b0),
-    ]];
+    let Multiplier {
+        limbs: [b0, b1, b2],
+        wrapped: [w1, w2],
+    } = *by;
+    let columns = [
+        [(a0, b0), (a1, w2), (a2, w1)],
+        [(a0, b1), (a1, b0), (a2, w2)],
+        [(a0, b2), (a1, b1), (a2, b0)],
+    ];
     let zero = _mm512_setzero_si512();
     let (mut low, mut high) = ([zero; 3], [zero; 3]);
     for column in 0..3 {
@@ -318,5 +331,8 @@ fn finish(sum: Number, [pad_low, pad_high]: [__m512i; 2]) -> [__m512i; 2] {
     let low = _mm512_add_epi64(low, pad_low);
     let high = _mm512_add_epi64(high, pad_high);
     let carry = _mm512_cmplt_epu64_mask(low, pad_low);
-    [low, _mm512_mask_add_epi64(high, carry, high, _mm512_set1_epi64(1))]
+    [
+        low,
+        _mm512_mask_add_epi64(high, carry, high, _mm512_set1_epi64(1)),
+    ]
 }
