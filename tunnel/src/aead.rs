@@ -121,25 +121,23 @@ impl Cipher {
 }
 
 /// A key and the way to use it. Wiped when dropped.
-pub struct Key(Implementation);
-
-enum Implementation {
-    Ring(ring::Key),
+pub struct Key {
+    one_by_one: ring::Key,
     #[cfg(target_arch = "x86_64")]
-    Avx512(avx512::Key),
+    at_once: Option<avx512::Key>,
 }
 
 impl Key {
     /// A key for `cipher`, or for [`Cipher::Ring`] where this CPU cannot do `cipher`.
     pub fn new(key: &[u8; 32], cipher: Cipher) -> Self {
-        #[cfg(target_arch = "x86_64")]
-        if cipher == Cipher::Avx512
-            && let Some(cpu) = avx512::Cpu::detect()
-        {
-            return Self(Implementation::Avx512(avx512::Key::new(key, cpu)));
+        Self {
+            one_by_one: ring::Key::new(key),
+            #[cfg(target_arch = "x86_64")]
+            at_once: match cipher {
+                Cipher::Ring => None,
+                Cipher::Avx512 => avx512::Cpu::detect().map(|cpu| avx512::Key::new(key, cpu)),
+            },
         }
-        let _ = cipher;
-        Self(Implementation::Ring(ring::Key::new(key)))
     }
 
     /// Encrypts every text and writes its tag behind it.
@@ -147,22 +145,42 @@ impl Key {
         for message in &*messages {
             debug_assert!(message.bytes.len() >= TAG_LEN, "no room for a tag");
         }
-        match &self.0 {
-            Implementation::Ring(key) => key.seal(messages),
-            #[cfg(target_arch = "x86_64")]
-            Implementation::Avx512(key) => key.seal(messages),
+        let many = self.at_once(messages.len());
+        let (many, rest) = messages.split_at_mut(many);
+        #[cfg(target_arch = "x86_64")]
+        if let Some(key) = &self.at_once {
+            key.seal(many);
         }
+        self.one_by_one.seal(rest);
     }
 
     /// Decrypts every text whose tag is right. `opened` hears of each message once, in any order:
     /// its index, and whether it was opened. The bytes of a refused one are worth nothing, and are
     /// never what an unauthenticated message decrypts to.
-    pub fn open(&self, messages: &mut [Message<'_>], opened: impl FnMut(usize, bool)) {
-        match &self.0 {
-            Implementation::Ring(key) => key.open(messages, opened),
-            #[cfg(target_arch = "x86_64")]
-            Implementation::Avx512(key) => key.open(messages, opened),
+    pub fn open(&self, messages: &mut [Message<'_>], mut opened: impl FnMut(usize, bool)) {
+        let count = self.at_once(messages.len());
+        let (many, rest) = messages.split_at_mut(count);
+        #[cfg(target_arch = "x86_64")]
+        if let Some(key) = &self.at_once {
+            key.open(many, &mut opened);
         }
+        let rest_opened = |index, good| opened(count + index, good);
+        self.one_by_one.open(rest, rest_opened);
+    }
+
+    /// How many of `count` messages gain by being computed at once: a lonely one does not.
+    #[cfg(target_arch = "x86_64")]
+    fn at_once(&self, count: usize) -> usize {
+        match (&self.at_once, count % avx512::GROUP) {
+            (None, _) => 0,
+            (Some(_), 1) => count - 1,
+            (Some(_), _) => count,
+        }
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn at_once(&self, _count: usize) -> usize {
+        0
     }
 }
 

@@ -3,6 +3,8 @@
 mod bytes;
 mod chacha20;
 mod poly1305;
+#[cfg(test)]
+mod tests;
 
 use super::{Message, TAG_LEN};
 use bytes::{load_part, xor, xor_part};
@@ -59,7 +61,7 @@ impl Key {
 }
 
 /// Messages at a time: as many as have their tags computed at once.
-const GROUP: usize = poly1305::MOST;
+pub(super) const GROUP: usize = poly1305::MOST;
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
 fn seal(key: &[u32; 8], messages: &mut [Message<'_>]) {

@@ -13,6 +13,9 @@ impl Key {
     }
 
     pub(super) fn seal(&self, messages: &mut [Message<'_>]) {
+        if messages.is_empty() {
+            return;
+        }
         let key = self.expanded();
         for message in messages {
             let Some((text, tag)) = message.bytes.split_last_chunk_mut::<TAG_LEN>() else {
@@ -24,6 +27,9 @@ impl Key {
     }
 
     pub(super) fn open(&self, messages: &mut [Message<'_>], mut opened: impl FnMut(usize, bool)) {
+        if messages.is_empty() {
+            return;
+        }
         let key = self.expanded();
         for (index, message) in messages.iter_mut().enumerate() {
             let result = key.open_in_place(nonce(message.counter), Aad::empty(), message.bytes);

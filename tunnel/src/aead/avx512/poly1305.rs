@@ -77,10 +77,7 @@ fn compute<const GROUPS: usize>(texts: &Texts<'_>, tags: &mut [u128; MOST]) {
     let mut lengths = [zero; GROUPS];
     for group in 0..GROUPS {
         let [low, high, pad_low, pad_high, ..] = transpose(&texts.key.as_chunks().0[group]);
-        multipliers[group] = multiplier(
-            _mm512_and_si512(low, _mm512_set1_epi64(CLAMP_LOW)),
-            _mm512_and_si512(high, _mm512_set1_epi64(CLAMP_HIGH)),
-        );
+        multipliers[group] = multiplier(low, high);
         pads[group] = [pad_low, pad_high];
         lengths[group] = load_lanes(&texts.length.as_chunks().0[group]);
     }
@@ -206,6 +203,8 @@ fn split(low: __m512i, high: __m512i) -> [__m512i; 3] {
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn multiplier(low: __m512i, high: __m512i) -> Multiplier {
+    let low = _mm512_and_si512(low, _mm512_set1_epi64(CLAMP_LOW));
+    let high = _mm512_and_si512(high, _mm512_set1_epi64(CLAMP_HIGH));
     let limbs = split(low, high);
     let times_20 = [times_5(limbs[1]), times_5(limbs[2])];
     Multiplier {
@@ -335,4 +334,41 @@ fn finish(sum: Number, [pad_low, pad_high]: [__m512i; 2]) -> [__m512i; 2] {
         low,
         _mm512_mask_add_epi64(high, carry, high, _mm512_set1_epi64(1)),
     ]
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::bytes::load_part;
+    use super::*;
+
+    /// Tags of data of one length, not padded as for an AEAD, with a key in each lane.
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
+    pub(in super::super) fn tags(keys: &[[u8; 32]; 8], data: &[Vec<u8>; 8]) -> [[u8; 16]; 8] {
+        let zero = _mm512_setzero_si512();
+        let mut rows = [zero; 8];
+        for (row, key) in rows.iter_mut().zip(keys) {
+            *row = load_part(key);
+        }
+        let [low, high, pad_low, pad_high, ..] = transpose(&rows);
+        let multiplier = multiplier(low, high);
+        let mut sum = Number([zero; 3]);
+        for begin in (0..data[0].len()).step_by(16) {
+            let end = data[0].len().min(begin + 16);
+            for (row, data) in rows.iter_mut().zip(data) {
+                *row = load_part(&[&data[begin..end], &[1]].concat());
+            }
+            let [low, high, top, ..] = transpose(&rows);
+            let [a, b, c] = split(low, high);
+            let Number([x, y, z]) = sum;
+            let top = _mm512_slli_epi64::<40>(top);
+            let c = _mm512_or_si512(c, top);
+            let added = [(a, x), (b, y), (c, z)].map(|(a, b)| _mm512_add_epi64(a, b));
+            sum = multiply(Number(added), &multiplier);
+        }
+        let [low, high] = finish(sum, [pad_low, pad_high]);
+        let (low, high) = (lanes(low), lanes(high));
+        std::array::from_fn(|lane| {
+            (u128::from(high[lane]) << 64 | u128::from(low[lane])).to_le_bytes()
+        })
+    }
 }
