@@ -129,6 +129,10 @@ pub struct Key {
 
 impl Key {
     /// A key for `cipher`, or for [`Cipher::Ring`] where this CPU cannot do `cipher`.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(unused_variables, reason = "nothing is computed at once there")
+    )]
     pub fn new(key: &[u8; 32], cipher: Cipher) -> Self {
         Self {
             one_by_one: ring::Key::new(key),
@@ -141,6 +145,10 @@ impl Key {
     }
 
     /// Encrypts every text and writes its tag behind it.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(unused_variables, reason = "nothing is computed at once there")
+    )]
     pub fn seal(&self, messages: &mut [Message<'_>]) {
         for message in &*messages {
             debug_assert!(message.bytes.len() >= TAG_LEN, "no room for a tag");
@@ -157,6 +165,10 @@ impl Key {
     /// Decrypts every text whose tag is right. `opened` hears of each message once, in any order:
     /// its index, and whether it was opened. The bytes of a refused one are worth nothing, and are
     /// never what an unauthenticated message decrypts to.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(unused_variables, reason = "nothing is computed at once there")
+    )]
     pub fn open(&self, messages: &mut [Message<'_>], mut opened: impl FnMut(usize, bool)) {
         let count = self.at_once(messages.len());
         let (many, rest) = messages.split_at_mut(count);

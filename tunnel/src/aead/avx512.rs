@@ -44,6 +44,9 @@ impl Key {
     }
 
     pub(super) fn seal(&self, messages: &mut [Message<'_>]) {
+        if messages.is_empty() {
+            return;
+        }
         #[expect(unsafe_code, reason = "instructions that not every CPU has")]
         // SAFETY: a key is only made out of a `Cpu`, which is only made where they were detected.
         unsafe {
@@ -52,6 +55,9 @@ impl Key {
     }
 
     pub(super) fn open(&self, messages: &mut [Message<'_>], opened: impl FnMut(usize, bool)) {
+        if messages.is_empty() {
+            return;
+        }
         #[expect(unsafe_code, reason = "instructions that not every CPU has")]
         // SAFETY: a key is only made out of a `Cpu`, which is only made where they were detected.
         unsafe {
@@ -137,7 +143,7 @@ impl<'a> Work<'a> {
     fn begin(&mut self, group: &[Message<'_>]) {
         self.tails = group.len().next_multiple_of(chacha20::LANES / 2);
         for (lane, message) in group.iter().enumerate() {
-            let last = 1 + split(text(message)).0.len() as u32;
+            let last = 1 + split(text(message)).0.len();
             self.counters.set(lane, 1, message.counter, 0);
             self.counters
                 .set(self.tails + lane, 1, message.counter, last);
@@ -170,7 +176,7 @@ impl<'a> Work<'a> {
                     *place = Some(text);
                 }
                 full = later;
-                block += count as u32;
+                block += count;
                 filled += count;
                 if filled == chacha20::MOST {
                     self.flush(&mut places, filled);

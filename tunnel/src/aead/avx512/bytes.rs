@@ -81,5 +81,6 @@ pub(super) fn lanes(register: __m512i) -> [u64; 8] {
 /// A mask of the first `length` of 64 bytes.
 #[inline]
 fn first(length: usize) -> u64 {
-    u64::MAX.unbounded_shr(64_u32.saturating_sub(length as u32))
+    let missing = u32::try_from(64 - length.min(64)).unwrap_or(64);
+    u64::MAX.unbounded_shr(missing)
 }

@@ -40,21 +40,22 @@ impl Counters {
     /// Lanes `first` to `first + count - 1` compute message `counter` from block `block` on.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    #[expect(clippy::cast_possible_truncation, reason = "both halves are taken")]
-    pub(super) fn set(&mut self, first: usize, count: usize, counter: u64, block: u32) {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the counter's halves are taken; blocks count modulo 2^32"
+    )]
+    pub(super) fn set(&mut self, first: usize, count: usize, counter: u64, block: usize) {
         let run = ((1 << count) - 1_u64) << first;
         let low = broadcast(counter as u32);
         let high = broadcast((counter >> 32) as u32);
         let ascending = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
         for group in 0..2 {
             let mask = (run >> (LANES * group)) as u16;
-            let base = block
-                .wrapping_sub(first as u32)
-                .wrapping_add((LANES * group) as u32);
+            let base = block.wrapping_sub(first).wrapping_add(LANES * group);
             self.low[group] = _mm512_mask_mov_epi32(self.low[group], mask, low);
             self.high[group] = _mm512_mask_mov_epi32(self.high[group], mask, high);
             self.block[group] =
-                _mm512_mask_add_epi32(self.block[group], mask, ascending, broadcast(base));
+                _mm512_mask_add_epi32(self.block[group], mask, ascending, broadcast(base as u32));
         }
     }
 }

@@ -66,6 +66,7 @@ pub(super) fn tags(texts: &Texts<'_>, count: usize) -> [u128; MOST] {
 
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512ifma")]
+#[expect(clippy::needless_range_loop, reason = "several arrays go in step")]
 fn compute<const GROUPS: usize>(texts: &Texts<'_>, tags: &mut [u128; MOST]) {
     let zero = _mm512_setzero_si512();
     let mut sums = [Number([zero; 3]); GROUPS];
@@ -101,12 +102,16 @@ fn compute<const GROUPS: usize>(texts: &Texts<'_>, tags: &mut [u128; MOST]) {
             }
         }
     }
-    for begin in (64 * common as u64..longest).step_by(64) {
+    for chunk in common.. {
+        let begin = 64 * chunk as u64;
+        if begin >= longest {
+            break;
+        }
         let mut words = [[zero; LANES]; GROUPS];
         for group in 0..GROUPS {
             for lane in 0..LANES {
                 let text = LANES * group + lane;
-                words[group][lane] = match texts.full[text].get(begin as usize / 64) {
+                words[group][lane] = match texts.full[text].get(chunk) {
                     Some(chunk) => load(chunk),
                     None => texts.last[text],
                 };
@@ -248,10 +253,11 @@ fn multiply(number: Number, by: &Multiplier) -> Number {
         limbs: [b0, b1, b2],
         wrapped: [w1, w2],
     } = *by;
+    // The first limb comes last: it is ready last.
     let columns = [
-        [(a0, b0), (a1, w2), (a2, w1)],
-        [(a0, b1), (a1, b0), (a2, w2)],
-        [(a0, b2), (a1, b1), (a2, b0)],
+        [(a1, w2), (a2, w1), (a0, b0)],
+        [(a1, b0), (a2, w2), (a0, b1)],
+        [(a1, b1), (a2, b0), (a0, b2)],
     ];
     let zero = _mm512_setzero_si512();
     let (mut low, mut high) = ([zero; 3], [zero; 3]);

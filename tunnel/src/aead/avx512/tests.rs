@@ -7,7 +7,7 @@ use poly1305_reference::universal_hash::KeyInit;
 
 /// Lane `lane` of `lanes`, by the function under test.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
-fn keystream(key: &Key, lane: usize, lanes: usize, counter: u64, block: u32) -> [u8; 64] {
+fn keystream(key: &Key, lane: usize, lanes: usize, counter: u64, block: usize) -> [u8; 64] {
     let mut counters = Counters::new();
     counters.set(0, chacha20::MOST, 99, 99);
     counters.set(lane, 1, counter, block);
@@ -141,11 +141,7 @@ fn the_tags_of_the_rfc_come_out_of_every_lane() {
     for (key, data, tag) in &vectors {
         assert_eq!(reference(key, data), *tag, "the reference itself");
         assert_eq!(
-            tags(
-                cpu,
-                &[*key; 8],
-                &[const { Vec::new() }; 8].map(|_: Vec<u8>| data.clone())
-            ),
+            tags(cpu, &[*key; 8], &std::array::from_fn(|_| data.clone())),
             [*tag; 8]
         );
     }
