@@ -31,7 +31,7 @@ pub struct Message<'a> {
     /// Its number under the key. Whoever seals two texts with one number gives both away.
     pub counter: u64,
     /// The text and, behind it, [`TAG_LEN`] bytes for the tag. Fewer than [`TAG_LEN`] bytes are a
-    /// mistake of the caller; they are left alone and refused.
+    /// mistake of the caller; they are not sealed, and are refused.
     pub bytes: &'a mut [u8],
 }
 
