@@ -105,7 +105,16 @@ fn make(told: &Told, cursor: &mut Cursor, serial: u8) -> (Vec<u8>, bool, [u8; ET
         Odd::TimeToLive => packet[if six { 7 } else { 8 }] = 63,
         Odd::Service => packet[1] ^= if six { 0x10 } else { 1 },
         Odd::Fragment if !six => packet[6] = 0x20,
-        _ => {}
+        Odd::Fragment
+        | Odd::Nothing
+        | Odd::Hole
+        | Odd::Acknowledgement
+        | Odd::Window
+        | Odd::Options
+        | Odd::Id
+        | Odd::Sum
+        | Odd::Mac
+        | Odd::Urgent => {}
     }
     if !udp {
         packet[transport + 13] |= told.flags;
@@ -235,10 +244,11 @@ fn flow_of(frame: &[u8]) -> Vec<u8> {
     [&frame[..ETHERNET_LEN], ends.as_bytes()].concat()
 }
 
-fn per_flow(
-    frames: impl Iterator<Item = (Header, Vec<u8>)>,
-) -> Vec<(Vec<u8>, Vec<(Vec<u8>, bool)>)> {
-    let mut flows: Vec<(Vec<u8>, Vec<_>)> = Vec::new();
+/// Each flow with its packets in order, and of each whether its checksum is nobody's.
+type Flows = Vec<(Vec<u8>, Vec<(Vec<u8>, bool)>)>;
+
+fn per_flow(frames: impl Iterator<Item = (Header, Vec<u8>)>) -> Flows {
+    let mut flows = Flows::new();
     for (header, frame) in frames {
         let key = flow_of(&frame);
         let seen = known(&frame, header);
