@@ -63,7 +63,8 @@ struct LaneState {
     last_sent: Option<Instant>,
     /// When the first data came of all that the peer has had no authenticated message for.
     unanswered: Option<Instant>,
-    last_age: Option<Duration>,
+    /// When the session in use was made.
+    made: Option<Instant>,
     totals: Totals,
 }
 
@@ -119,7 +120,7 @@ impl Lane {
                 last_cookie: None,
                 last_sent: None,
                 unanswered: None,
-                last_age: None,
+                made: None,
                 totals: Totals::default(),
             }),
         }
@@ -289,7 +290,7 @@ impl Lane {
         if fresh {
             state.confirmed = true;
             // Also where the session before was made at this very moment.
-            state.last_age = None;
+            state.made = None;
             state.session_made(now, out);
         }
         Ok(())
@@ -416,16 +417,13 @@ impl LaneState {
         let age = self.engine.session_age(now);
         self.confirmed &= age.is_some();
         if !self.confirmed {
-            self.last_age = None;
+            self.made = None;
             return;
         }
-        let fresh = match (age, self.last_age) {
-            (Some(age), Some(last)) => age < last,
-            (Some(_), None) => true,
-            (None, _) => false,
-        };
-        self.last_age = age;
-        if fresh {
+        // Not by its age alone: another thread may have waited for the lane with a later time.
+        let made = age.and_then(|age| now.checked_sub(age));
+        if made > self.made {
+            self.made = made;
             self.totals.handshakes += 1;
             self.wanted = false;
         }

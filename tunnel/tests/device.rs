@@ -299,3 +299,22 @@ fn a_change_of_key_loses_nothing_that_waits() {
         "{lost:?}"
     );
 }
+
+/// Threads read the clock before they wait for a lane: whoever comes next may have an older time.
+#[test]
+fn a_thread_with_an_older_time_sees_no_handshake_that_was_not() {
+    let mut world = World::new();
+    let handshakes =
+        |world: &World| world.nodes[0].device.peer_status(world.now)[0].lanes[0].handshakes;
+    let before = handshakes(&world);
+    for _ in 0..100 {
+        world.now += std::time::Duration::from_millis(50);
+        world.frame(0, &udp(pod(0), pod(1), b"on time"));
+        world.frame(1, &udp(pod(1), pod(0), b"on time"));
+        world.settle();
+        let mut out = Datagrams::default();
+        let older = world.now - std::time::Duration::from_millis(20);
+        world.nodes[0].device.handle_timeout(older, &mut out);
+    }
+    assert_eq!(handshakes(&world), before);
+}
