@@ -24,15 +24,30 @@ struct Arrival {
 /// Opens messages in order: one entry in `out` for each.
 pub(super) fn open<'a>(
     engine: &mut NoiseEngine,
+    messages: impl Iterator<Item = &'a [u8]>,
+    now: Instant,
+    out: &mut Batch<Opened>,
+) {
+    // Room for a whole run costs as much as a short message does.
+    match messages.size_hint().1 {
+        Some(0 | 1) => open_by::<1>(engine, messages, now, out),
+        Some(2..=8) => open_by::<8>(engine, messages, now, out),
+        Some(_) | None => open_by::<RUN>(engine, messages, now, out),
+    }
+}
+
+/// The same, `N` messages at a time.
+fn open_by<'a, const N: usize>(
+    engine: &mut NoiseEngine,
     mut messages: impl Iterator<Item = &'a [u8]>,
     now: Instant,
     out: &mut Batch<Opened>,
 ) {
-    let mut arrivals: [Arrival; RUN] = std::array::from_fn(|_| Arrival::default());
+    let mut arrivals: [Arrival; N] = std::array::from_fn(|_| Arrival::default());
     loop {
         let mut count = 0;
         let mut end = out.end();
-        for message in messages.by_ref().take(RUN) {
+        for message in messages.by_ref().take(N) {
             arrivals[count] = arrive(engine.sessions(), message, now, end, out);
             end = arrivals[count].range.end;
             count += 1;
@@ -42,7 +57,7 @@ pub(super) fn open<'a>(
         }
         for run in arrivals[..count].chunk_by_mut(|a, b| a.session == b.session) {
             let sessions = engine.sessions();
-            open_run(sessions, run, out.bytes_mut());
+            open_run::<N>(sessions, run, out.bytes_mut());
             let (mut proven, mut carries_data) = (false, false);
             for arrival in &*run {
                 let (length, opened) = deliver(sessions, arrival, out.bytes_mut());
@@ -88,13 +103,13 @@ fn arrive(
     }
 }
 
-/// Opens arrivals of one session where they stand in `bytes`.
-fn open_run(sessions: &Sessions, run: &mut [Arrival], bytes: &mut [u8]) {
+/// Opens arrivals of one session, `N` at most, where they stand in `bytes`.
+fn open_run<const N: usize>(sessions: &Sessions, run: &mut [Arrival], bytes: &mut [u8]) {
     let Some(session) = run.first().and_then(|first| sessions.of(first.session)) else {
         return;
     };
-    let mut messages: [Message<'_>; RUN] = std::array::from_fn(|_| Message::default());
-    let mut places = [0; RUN];
+    let mut messages: [Message<'_>; N] = std::array::from_fn(|_| Message::default());
+    let mut places = [0; N];
     let (mut count, mut rest, mut passed) = (0, bytes, 0);
     for (place, arrival) in run.iter().enumerate() {
         if arrival.refused.is_some() {

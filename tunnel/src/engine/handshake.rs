@@ -205,3 +205,27 @@ impl Keys {
         shared.then(|| self.shared.as_bytes())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hex_literal::hex;
+
+    #[test]
+    fn an_exchange_with_a_point_of_low_order_is_none() {
+        let secret = StaticSecret::from([7; 32]);
+        for point in [
+            hex!("0000000000000000000000000000000000000000000000000000000000000000"),
+            hex!("0100000000000000000000000000000000000000000000000000000000000000"),
+            hex!("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800"),
+            hex!("5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157"),
+            hex!("ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"),
+            hex!("edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"),
+            hex!("eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"),
+        ] {
+            assert!(exchange(&secret, &point.into()).is_none(), "{point:x?}");
+        }
+        let other = x25519_dalek::PublicKey::from(&StaticSecret::from([8; 32]));
+        assert!(exchange(&secret, &other).is_some());
+    }
+}

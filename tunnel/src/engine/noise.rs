@@ -158,6 +158,36 @@ impl NoiseEngine {
     }
 }
 
+/// Seals texts, `N` at most, behind what is in `out`.
+fn seal_run<'a, const N: usize>(
+    session: &mut Session,
+    texts: impl ExactSizeIterator<Item = &'a [u8]> + Clone,
+    endpoint: SocketAddr,
+    out: &mut Datagrams,
+) {
+    let start = out.end();
+    let total = texts.clone().map(|text| text.len() + DATA_OVERHEAD).sum();
+    let mut room = out.room(start, total);
+    let mut messages: [Message<'_>; N] = std::array::from_fn(|_| Message::default());
+    let mut count = 0;
+    for (place, text) in messages.iter_mut().zip(texts.clone()) {
+        let (message, rest) = std::mem::take(&mut room).split_at_mut(text.len() + DATA_OVERHEAD);
+        room = rest;
+        let Some(message) = session.begin(text, message) else {
+            break;
+        };
+        *place = message;
+        count += 1;
+    }
+    session.seal(&mut messages[..count]);
+    let mut at = start;
+    for text in texts.take(count) {
+        let end = at + text.len() + DATA_OVERHEAD;
+        out.keep(at..end, endpoint);
+        at = end;
+    }
+}
+
 /// 32 bytes of the kernel's; without them there is no handshake.
 fn random() -> Option<Secret> {
     crate::io::clock::random().ok().map(Zeroizing::new)
@@ -190,30 +220,12 @@ impl Engine for NoiseEngine {
         };
         let (texts, entries) = plaintexts.runs();
         for entries in entries.chunks(RUN) {
-            let start = out.end();
-            let total = entries
-                .iter()
-                .map(|(range, _)| range.len() + DATA_OVERHEAD)
-                .sum();
-            let mut room = out.room(start, total);
-            let mut messages: [Message<'_>; RUN] = std::array::from_fn(|_| Message::default());
-            let mut count = 0;
-            for (range, _) in entries {
-                let (message, rest) =
-                    std::mem::take(&mut room).split_at_mut(range.len() + DATA_OVERHEAD);
-                room = rest;
-                let Some(message) = session.begin(&texts[range.clone()], message) else {
-                    break;
-                };
-                messages[count] = message;
-                count += 1;
-            }
-            session.seal(&mut messages[..count]);
-            let mut at = start;
-            for (range, _) in &entries[..count] {
-                let end = at + range.len() + DATA_OVERHEAD;
-                out.keep(at..end, endpoint);
-                at = end;
+            let texts = entries.iter().map(|(range, _)| &texts[range.clone()]);
+            // Room for a whole run costs as much as a short message does.
+            match entries.len() {
+                0 | 1 => seal_run::<1>(session, texts, endpoint, out),
+                2..=8 => seal_run::<8>(session, texts, endpoint, out),
+                _ => seal_run::<RUN>(session, texts, endpoint, out),
             }
         }
         if !plaintexts.is_empty() {

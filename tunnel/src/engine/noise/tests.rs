@@ -156,3 +156,70 @@ fn an_index_is_used_once_at_a_time() {
 fn nothing_secret_is_printed() {
     assert_eq!(format!("{:?}", engine(1, 2)), "NoiseEngine { .. }");
 }
+
+#[test]
+fn an_answer_may_come_after_the_next_initiation_and_not_after_the_one_behind() {
+    let now = crate::io::clock::now();
+    for (after, taken) in [(0, true), (1, true), (2, false)] {
+        let (mut one, mut two) = (engine(1, 2), engine(2, 1));
+        let (mut message, mut reply) = (Vec::new(), Vec::new());
+        assert!(one.initiate(false, now, &mut message));
+        two.handle_handshake(&message, now, &mut reply).unwrap();
+        for _ in 0..after {
+            assert!(one.initiate(true, now, &mut message));
+        }
+        let done = one.handle_handshake(&reply, now, &mut message);
+        assert_eq!(done.is_ok(), taken, "{after} after it");
+        assert_eq!(one.session_age(now).is_some(), taken);
+    }
+}
+
+#[test]
+fn an_older_session_that_is_proven_late_is_not_sent_on() {
+    let now = crate::io::clock::now();
+    let (mut one, mut two) = (engine(1, 2), engine(2, 1));
+    let (mut message, mut reply) = (Vec::new(), Vec::new());
+    let proofs = [0, 1].map(|_| {
+        one.initiate(true, now, &mut message);
+        two.handle_handshake(&message, now, &mut reply).unwrap();
+        one.handle_handshake(&reply, now, &mut message).unwrap();
+        message.clone()
+    });
+    let newest = two.index;
+    for proof in proofs.into_iter().rev() {
+        assert_eq!(open(&mut two, &[proof], now), [Opened::Keepalive]);
+        assert_eq!(current(&mut two).local, newest);
+    }
+}
+
+#[test]
+fn data_at_the_end_of_a_session_renews_it_at_once_where_it_was_begun() {
+    let now = crate::io::clock::now();
+    for (seconds, renews) in [(164, false), (165, true), (179, true)] {
+        let [mut one, mut two] = met(now);
+        let late = now + seconds * SECOND;
+        let mut out = Vec::new();
+        let sealed = seal(&mut two, 1, late);
+        assert_eq!(open(&mut one, &sealed, late), [Opened::Packet]);
+        let due = one.handle_timeout(late, &mut out);
+        assert_eq!(due == Timeout::Send, renews, "after {seconds} s");
+        // Who answered the handshake leaves that to the other.
+        let sealed = seal(&mut one, 1, late);
+        assert_eq!(open(&mut two, &sealed, late), [Opened::Packet]);
+        assert_eq!(two.handle_timeout(late, &mut out), Timeout::Idle);
+    }
+}
+
+#[test]
+fn a_session_that_is_over_opens_nothing_also_between_ticks() {
+    let now = crate::io::clock::now();
+    let [mut one, mut two] = met(now);
+    let sealed = seal(&mut two, 2, now);
+    let last = now + REJECT_AFTER_TIME - SECOND / 1000;
+    assert_eq!(open(&mut one, &sealed[..1], last), [Opened::Packet]);
+    let over = now + REJECT_AFTER_TIME;
+    let refused = [Opened::Rejected(Reject::WgNoSession)];
+    assert_eq!(open(&mut one, &sealed[1..], over), refused);
+    assert_eq!(one.session_age(over), None);
+    assert_eq!(seal(&mut one, 1, over), [[0; 0]; 0]);
+}
