@@ -77,7 +77,11 @@ impl Bench for Datapath {
             let variants = named(&plan.variants, Variant::named);
             let variants: Vec<Variant> = variants.into_iter().filter(compared).collect();
             let measurements = plan.measurements.iter().copied();
-            let measurements = measurements.filter(|name| !elsewhere || ELSEWHERE.contains(name));
+            let measurements = measurements.filter(|name| match elsewhere {
+                false => true,
+                true if condition.is_fallback() => *name == measurement::TCP_1,
+                true => ELSEWHERE.contains(name),
+            });
             let measurements: Vec<&str> = measurements.collect();
             if variants.is_empty() || measurements.is_empty() {
                 continue;

@@ -55,6 +55,7 @@ pub(super) fn nodes(
                 pods,
                 keeper: Process::new(&directory, "keeper"),
                 agent: Process::new(&directory, "agent"),
+                without: Vec::new(),
                 directory,
             });
         }
@@ -120,6 +121,7 @@ pub(super) fn node_config(
         tunnel: TunnelConfig {
             socket: node.tunnel_socket(),
             device: "hawser0".to_owned(),
+            checksums: None,
         },
         underlay: Underlay {
             devices: vec!["eth0".to_owned()],

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::Result;
+use hawser_tunnel::offload::Offload;
 use ipnet::IpNet;
 
 use super::address::{family_of, underlay};
@@ -39,9 +40,16 @@ pub struct Node {
     pub(super) directory: PathBuf,
     pub(super) keeper: Process,
     pub(super) agent: Process,
+    /// Offloads that its tunnel does without.
+    pub(super) without: Vec<Offload>,
 }
 
 impl Node {
+    /// Has its tunnel do without these offloads from its next start on.
+    pub fn set_without(&mut self, offloads: &[Offload]) {
+        self.without = offloads.to_vec();
+    }
+
     /// Its name: `east-1`.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -70,6 +70,9 @@ pub struct TunnelConfig {
     pub socket: PathBuf,
     /// The TAP's name.
     pub device: String,
+    /// What becomes of transport checksums that pods leave: `left` or `filled`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checksums: Option<String>,
 }
 
 /// `underlay:`

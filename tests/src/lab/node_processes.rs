@@ -74,6 +74,9 @@ impl Node {
             "--port",
             &self.underlay.port.to_string(),
         ]);
+        for offload in &self.without {
+            command.args(["--without", offload.name()]);
+        }
         self.keeper
             .start(command)
             .with_context(|| format!("node {}", self.name))

@@ -1,6 +1,7 @@
 //! What the network between the nodes, and the mesh, are like.
 
 use anyhow::{Context as _, Result};
+use hawser_tunnel::offload::Offload;
 
 use crate::io::Netns;
 use crate::lab::{Family, Lab, Topology};
@@ -26,12 +27,22 @@ pub(super) enum Condition {
     Prefixes,
     /// The pods send by BBR, which paces: super-frames come one by one, and less can be done at once.
     Bbr,
+    /// Hawser sends datagrams one by one.
+    NoGso,
+    /// Hawser receives datagrams one by one.
+    NoGro,
+    /// Hawser writes every packet to the TAP alone.
+    NoJoin,
+    /// Hawser's TAP hands over every packet alone.
+    NoTso,
+    /// Hawser fills in every checksum itself, and joins only what it has checked.
+    FilledSums,
 }
 
 pub(super) const BASE: &str = "base";
 
 /// Every condition with its name.
-const ALL: [(&str, Condition); 7] = [
+const ALL: [(&str, Condition); 12] = [
     (BASE, Condition::Base),
     ("offloads-off", Condition::OffloadsOff),
     ("mtu-9000", Condition::Jumbo),
@@ -39,13 +50,23 @@ const ALL: [(&str, Condition); 7] = [
     ("loss-1", Condition::Loss),
     ("prefixes-1000", Condition::Prefixes),
     ("bbr", Condition::Bbr),
+    ("no-udp-gso", Condition::NoGso),
+    ("no-udp-gro", Condition::NoGro),
+    ("no-join", Condition::NoJoin),
+    ("no-tap-tcp", Condition::NoTso),
+    ("checksums-filled", Condition::FilledSums),
 ];
 
 /// Every condition by its name.
-pub(super) const NAMES: [&str; 7] = [
-    ALL[0].0, ALL[1].0, ALL[2].0, ALL[3].0, ALL[4].0, ALL[5].0, ALL[6].0,
+pub(super) const NAMES: [&str; 12] = [
+    ALL[0].0, ALL[1].0, ALL[2].0, ALL[3].0, ALL[4].0, ALL[5].0, ALL[6].0, ALL[7].0, ALL[8].0,
+    ALL[9].0, ALL[10].0, ALL[11].0,
 ];
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "most conditions change one thing"
+)]
 impl Condition {
     /// The condition of one of [`NAMES`].
     pub(super) fn named(name: &str) -> Option<Self> {
@@ -67,9 +88,7 @@ impl Condition {
         let (family, mtu) = match self {
             Self::Jumbo => (Family::V4, 9000),
             Self::Ipv6 => (Family::V6, 1500),
-            Self::Base | Self::OffloadsOff | Self::Loss | Self::Prefixes | Self::Bbr => {
-                (Family::V4, 1500)
-            }
+            _ => (Family::V4, 1500),
         };
         Ok(topology.with_underlay(family, mtu).direct())
     }
@@ -82,13 +101,13 @@ impl Condition {
                 .context("the kernel has no such congestion control: modprobe tcp_bbr")?;
         }
         match self {
-            Self::Base | Self::Jumbo | Self::Ipv6 | Self::Prefixes | Self::Bbr => Ok(()),
             Self::OffloadsOff | Self::Loss => lab.nodes().iter().try_for_each(|node| {
                 let off = ["tso", "gso", "gro", "tx-udp-segmentation"];
                 let words: Vec<&str> = off.iter().flat_map(|word| [*word, "off"]).collect();
                 let words = [&["-K", "eth0"], words.as_slice()].concat();
                 node.netns().output("ethtool", &words).map(drop)
             }),
+            _ => Ok(()),
         }
     }
 
@@ -97,13 +116,27 @@ impl Condition {
     const fn congestion_control(self) -> &'static str {
         match self {
             Self::Bbr => "bbr",
-            Self::Base
-            | Self::OffloadsOff
-            | Self::Jumbo
-            | Self::Ipv6
-            | Self::Loss
-            | Self::Prefixes => "cubic",
+            _ => "cubic",
         }
+    }
+
+    /// Offloads that Hawser does without.
+    pub(super) const fn without(self) -> &'static [Offload] {
+        match self {
+            Self::NoGso => &[Offload::UdpGso],
+            Self::NoGro => &[Offload::UdpGro],
+            Self::NoJoin => &[Offload::JoinTcp, Offload::JoinUdp],
+            Self::NoTso => &[Offload::TapTcp, Offload::TapUdp],
+            _ => &[],
+        }
+    }
+
+    /// Whether it is of interest for what it costs alone.
+    pub(super) const fn is_fallback(self) -> bool {
+        matches!(
+            self,
+            Self::NoGso | Self::NoGro | Self::NoJoin | Self::NoTso | Self::FilledSums
+        )
     }
 
     /// What begins once every tunnel stands: a lost handshake would cost seconds that say nothing of the data path.

@@ -9,7 +9,20 @@ use super::{condition, datagrams};
 
 /// The text in front of the figures.
 pub(super) fn text() -> String {
-    let [base, offloads, jumbo, ipv6, loss, prefixes, bbr] = condition::NAMES;
+    let [
+        base,
+        offloads,
+        jumbo,
+        ipv6,
+        loss,
+        prefixes,
+        bbr,
+        gso,
+        gro,
+        join,
+        tso,
+        sums,
+    ] = condition::NAMES;
     format!(
         "Two nodes of two clusters, a pod on each, in network namespaces of one machine. One veth joins the nodes: no \
          bridge and no router is between them. All variants run side by side on these nodes and carry packets between \
@@ -34,6 +47,9 @@ pub(super) fn text() -> String {
          | {ipv6} | nodes reach each other by IPv6 |\n\
          | {loss} | 1 % of the packets lost in each direction, on top of {offloads}, or whole super-frames would be lost |\n\
          | {prefixes} | {} prefixes for each cluster, as many allowed IPs and routes for wireguard-go |\n\
+         | {gso}, {gro}, {join}, {tso} | Hawser does without an offload of its kernel, as `--without` of \
+         `hawser-tunnel` has it: what each fallback costs; wireguard-go has all |\n\
+         | {sums} | Hawser fills in the checksums that pods leave (`tunnel.checksums: filled`) |\n\
          | {bbr} | the pods send by BBR, which paces; everywhere else by CUBIC, Linux's default |\n\
          \n\
          | measurement | is |\n| --- | --- |\n\

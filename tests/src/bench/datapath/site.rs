@@ -155,10 +155,20 @@ fn start(lab: &mut Lab, variant: Variant, condition: Condition) -> Result<()> {
             node.install_tunnel(&program)?;
         }
     }
-    if condition == Condition::Prefixes {
+    for node in lab.nodes_mut() {
+        node.set_without(condition.without());
+    }
+    let edit: Option<fn(&mut NodeConfig)> = if condition == Condition::Prefixes {
+        Some(widen)
+    } else if condition == Condition::FilledSums {
+        Some(fill)
+    } else {
+        None
+    };
+    if let Some(edit) = edit {
         lab.configure()?;
         for node in lab.nodes() {
-            node.edit_config(widen)?;
+            node.edit_config(edit)?;
         }
         for node in lab.nodes_mut() {
             node.start_keeper()?;
@@ -170,6 +180,11 @@ fn start(lab: &mut Lab, variant: Variant, condition: Condition) -> Result<()> {
         lab.start()?;
     }
     lab.wait_ready(READY)
+}
+
+/// Has the node fill in checksums.
+fn fill(config: &mut NodeConfig) {
+    config.tunnel.checksums = Some("filled".to_owned());
 }
 
 /// Gives each cluster prefixes up to [`PREFIXES`], all of them its only node's.
@@ -196,14 +211,10 @@ fn widen(config: &mut NodeConfig) {
 
 /// How many prefixes a stock tunnel gets beside that of the pod.
 const fn more(condition: Condition) -> u16 {
-    match condition {
-        Condition::Prefixes => PREFIXES - 1,
-        Condition::Base
-        | Condition::OffloadsOff
-        | Condition::Jumbo
-        | Condition::Ipv6
-        | Condition::Loss
-        | Condition::Bbr => 0,
+    if matches!(condition, Condition::Prefixes) {
+        PREFIXES - 1
+    } else {
+        0
     }
 }
 
