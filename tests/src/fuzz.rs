@@ -8,6 +8,7 @@
 //! [`TARGETS`] lists them. Each group has a file; `source` reads structured values out of an input, `packet` makes IP
 //! packets of them, `world` is a data plane in mid-session with real peers.
 
+mod aead;
 mod capture;
 mod claims;
 pub mod command;
@@ -46,6 +47,7 @@ pub type Target = fn(&[u8]);
 /// Every target by its name, which is also the name of its folder in the corpus.
 pub const TARGETS: &[(&str, Target)] = &[
     ("accept", claims::accepted),
+    ("aead", aead::batches),
     ("capture", capture::file),
     ("claims", claims::sealed),
     ("control", control::conversation),
