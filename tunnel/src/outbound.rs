@@ -52,6 +52,14 @@ struct Routed<'a> {
     flow: u32,
 }
 
+impl Routed<'_> {
+    /// Whether each packet goes in one message.
+    fn fits(&self) -> bool {
+        let lane = self.peer.lane(self.flow);
+        self.segments.largest() + overlay::LEN <= self.peer.plaintext(lane.family())
+    }
+}
+
 /// What a table said of two addresses.
 #[derive(Debug)]
 struct Last {
@@ -189,7 +197,8 @@ impl Device {
             found.length,
         )
         .ok()
-        .filter(|routed| found.is_in_place(&routed.segments));
+        // Fragments are written elsewhere: they take more room than the packet in its place.
+        .filter(|routed| found.is_in_place(&routed.segments) && routed.fits());
         if let Some(routed) = in_place {
             self.encapsulate_in_place(&table, out, &routed, &found, now);
         } else {
@@ -248,7 +257,7 @@ impl Device {
         let most = peer.plaintext(lane.family());
         let splits = routed.protocol == Protocol::Ipv6
             && routed.segments.largest() <= usize::from(mtu::MIN_IPV6);
-        if routed.segments.largest() + overlay::LEN > most && !splits {
+        if !routed.fits() && !splits {
             return Err(Reject::TooBig);
         }
         out.lane
@@ -328,15 +337,6 @@ impl Device {
             let (head, inner) = room.split_at_mut(overlay::LEN);
             let (inner, padding) = inner.split_at_mut(length);
             routed.segments.complete(at, way.fill, inner);
-            if length + overlay::LEN > way.most {
-                // One packet of IPv6's least MTU over a path that is narrower.
-                let inner = inner.to_vec();
-                match out.push_fragments(&way, &inner) {
-                    Ok(()) => out.count(length),
-                    Err(reason) => self.drops().count(reason),
-                }
-                continue;
-            }
             way.template.write(head, length);
             padding.fill(0);
             out.plaintexts.keep(start..start + plaintext, ());

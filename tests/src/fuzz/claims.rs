@@ -84,7 +84,7 @@ pub(super) fn sealed(input: &[u8]) {
                 judge(&plaintext, &inbound, &reasons, speaker);
                 inbound.clear();
             }
-            // Virtual: halves are given up by it, sessions live on the real clock.
+            // Halves are given up by time.
             *now += Duration::from_millis(source.pick(&[0, 1, 400, 1_000]));
             if source.once_in(4) {
                 device.handle_inbound_timeout(&mut inbound, *now);

@@ -17,7 +17,7 @@ mod told;
 pub(super) use told::{FOREIGN_IDENTITY, INBOUND, OUTBOUND, PUBLISHED, id, private_key, state};
 use told::{address, mirrored};
 
-/// How often a world is used again. Sessions are counted on, and they last 180 s by a clock that is not ours.
+/// How often a world is used again, and for how long: sessions are counted on, and they last 180 s.
 const USES: u32 = 2_000;
 const AGE: Duration = Duration::from_secs(60);
 
@@ -75,11 +75,16 @@ impl World {
         }
     }
 
+    /// By both clocks: ours live on the world's, the peers on the real one.
+    fn age(&self) -> Duration {
+        self.born.elapsed().max(self.now.duration_since(self.born))
+    }
+
     /// Runs a target in a world that was used before, for those that leave nothing behind in it but counts.
     pub(super) fn with_used(run: impl FnOnce(&mut Self)) {
         let used = USED.take();
         let mut world = used
-            .filter(|world| world.uses < USES && world.born.elapsed() < AGE)
+            .filter(|world| world.uses < USES && world.age() < AGE)
             .unwrap_or_else(Self::new);
         world.uses += 1;
         run(&mut world);
