@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 type Check = fn(&Lab) -> Result<()>;
 
 /// What the sender's node does to packets on their way to the tunnel, what must find it, and what it then says.
-const WRONGS: [(&str, Check, &str); 13] = [
+const WRONGS: [(&str, Check, &str); 12] = [
     (
         "meta l4proto tcp meta length > 200 @th,512,8 set 0x55",
         flows,

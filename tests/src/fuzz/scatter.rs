@@ -8,6 +8,9 @@ use super::frames::frame;
 use super::source::Source;
 use super::world::World;
 
+/// Messages of one way that are opened.
+const MOST_MESSAGES: usize = 400;
+
 /// Target: frames one after the other, by both ways; the peers open the same plaintexts.
 pub(super) fn reads(input: &[u8]) {
     World::with_used(|world| {
@@ -55,10 +58,14 @@ fn fill(parts: &mut [IoSliceMut<'_>], bytes: &[u8]) -> usize {
 fn compare(world: &mut World, whole: &mut Outbound, parts: &mut Outbound) {
     world.device.flush(whole, world.now);
     world.device.flush(parts, world.now);
-    let (expected, found) = (opened(world, whole), opened(world, parts));
-    assert_eq!(found.len(), expected.len(), "messages");
-    for (at, (found, expected)) in found.iter().zip(&expected).enumerate() {
-        assert!(found == expected, "message {at} is another");
+    let count = whole.datagrams.len();
+    assert_eq!(parts.datagrams.len(), count, "messages");
+    // The peers' replay window is 1,024 messages deep, and both ways are sealed by turns.
+    if count < MOST_MESSAGES {
+        let (expected, found) = (opened(world, whole), opened(world, parts));
+        for (at, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            assert!(found == expected, "message {at} is another");
+        }
     }
     whole.clear();
     parts.clear();
