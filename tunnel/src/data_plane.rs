@@ -307,8 +307,8 @@ impl DataPlane {
         self.device.handle_datagrams(inbound, bytes, datagrams, now);
         inbound.set_joins(self.joins());
         for frame in inbound.frames() {
-            if self.tap.write(frame.header(), frame.parts()).is_err() {
-                self.write_apart(&frame);
+            if let Err(error) = self.tap.write(frame.header(), frame.parts()) {
+                self.write_apart(&frame, &error);
             }
         }
         self.udp.send(&inbound.datagrams, self.device.drops());
@@ -326,7 +326,7 @@ impl DataPlane {
 
     /// Writes the packets of a frame that was refused one by one. Kernels were known to refuse super-frames that they
     /// took before.
-    fn write_apart(&self, frame: &Frame<'_>) {
+    fn write_apart(&self, frame: &Frame<'_>, error: &io::Error) {
         let packets = frame.packets();
         let write = |(header, packet): &(_, Vec<u8>)| {
             self.tap
@@ -337,7 +337,7 @@ impl DataPlane {
             1 => 0,
             _ => frame.split().iter().filter(|packet| write(packet)).count(),
         };
-        if packets > 1 && written > 0 {
+        if packets > 1 && written > 0 && error.raw_os_error() == Some(libc::EINVAL) {
             let offload = match frame.header().gso() {
                 Some(Gso::UdpL4) => Offload::JoinUdp,
                 _ => Offload::JoinTcp,

@@ -98,6 +98,11 @@ pub trait Engine: Send + std::fmt::Debug {
         out: &mut Batch<Opened>,
     );
 
+    /// Whether an answer to one of our initiations with this index is worth looking at.
+    fn awaits(&self, _receiver: u32) -> bool {
+        true
+    }
+
     /// Takes a handshake message whose first MAC was checked.
     fn handle_handshake(
         &mut self,

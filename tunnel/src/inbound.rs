@@ -255,6 +255,11 @@ impl Device {
         };
         for (range, from) in datagrams {
             let message = &bytes[range.clone()];
+            if from.port() == 0 {
+                // Nobody can be answered there, and a send to it makes the kernel doubt more than this.
+                self.drops().count(Reject::WgMalformed);
+                continue;
+            }
             match Message::parse(message) {
                 Ok(Message::Data { receiver }) => {
                     let same = inbound

@@ -262,8 +262,11 @@ impl Lane {
     ) -> Result<(), Reject> {
         let mut reply = Vec::new();
         let mut state = self.lock();
-        // They name an index that only who saw our initiation knows; who did can send any number.
-        if matches!(Message::parse(message), Ok(Message::Response { .. })) {
+        // Who saw our initiation can send any number of answers to it; all others miss its index, and use up nothing.
+        if let Ok(Message::Response { receiver }) = Message::parse(message) {
+            if !state.engine.awaits(receiver) {
+                return Err(Reject::WgHandshake);
+            }
             state.answers = state.answers.saturating_add(1);
             if state.answers > ANSWERS {
                 return Err(Reject::WgSourceLimit);

@@ -16,7 +16,7 @@ use crate::state::PeerKind;
 use crate::virtio;
 use std::io::IoSliceMut;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 mod scatter;
@@ -63,10 +63,11 @@ impl Routed<'_> {
 /// What a table said of two addresses.
 #[derive(Debug)]
 struct Last {
-    table: Arc<Forwarding>,
+    /// Not kept alive by this: it holds the keys of peers that may be gone.
+    table: Weak<Forwarding>,
     ends: (IpAddr, IpAddr),
     identity: Identity,
-    peer: Arc<Peer>,
+    peer: Weak<Peer>,
 }
 
 /// What all packets of a frame have in common on their way.
@@ -134,9 +135,10 @@ fn find(
 ) -> Result<(Identity, Arc<Peer>), Reject> {
     if let Some(last) = last
         && last.ends == ends
-        && Arc::ptr_eq(&last.table, table)
+        && std::ptr::eq(last.table.as_ptr(), Arc::as_ptr(table))
+        && let Some(peer) = last.peer.upgrade()
     {
-        return Ok((last.identity, Arc::clone(&last.peer)));
+        return Ok((last.identity, peer));
     }
     let (source, destination) = ends;
     if is_link_local(destination) {
@@ -150,10 +152,10 @@ fn find(
         .and_then(|owner| table.peer(owner))
         .ok_or(Reject::NoPeer)?;
     *last = Some(Last {
-        table: Arc::clone(table),
+        table: Arc::downgrade(table),
         ends,
         identity,
-        peer: Arc::clone(peer),
+        peer: Arc::downgrade(peer),
     });
     Ok((identity, Arc::clone(peer)))
 }

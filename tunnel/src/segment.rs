@@ -7,6 +7,10 @@ use crate::virtio::{Gso, Header};
 /// Bytes of an Ethernet header, which `csum_start` counts and an IP packet does not have.
 pub const ETHERNET_LEN: usize = 14;
 
+/// Packets in a super-frame at most: 64 KiB with TCP's least segment size, and some more. A pod with a packet socket
+/// would have a thread cut frames into single bytes.
+const MAX_SEGMENTS: usize = 2_048;
+
 /// Bytes of both ports at the start of an upper-layer header.
 const PORTS_LEN: usize = 4;
 
@@ -101,6 +105,9 @@ impl<'a> Segments<'a> {
         if split
             && (unfit || size == 0 || headers < ip.transport + minimum || headers > packet.len())
         {
+            return Err(Reject::FrameMalformed);
+        }
+        if split && (ip.length - headers).div_ceil(size) > MAX_SEGMENTS {
             return Err(Reject::FrameMalformed);
         }
         let mut segments = Self {

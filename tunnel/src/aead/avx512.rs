@@ -223,6 +223,7 @@ impl<'a> Work<'a> {
     #[target_feature(enable = "avx512f")]
     fn wipe(&mut self) {
         self.begun.zeroize();
+        self.lasts.zeroize();
     }
 }
 

@@ -110,12 +110,17 @@ impl NoiseEngine {
         let at = at.ok_or(Reject::WgHandshake)?;
         let initiation = self.initiations[at].as_ref().ok_or(Reject::WgHandshake)?;
         let keys = self.keys.read_response(initiation, message)?;
+        // The peer's session is no older than our asking for it, and an answer may be kept back by somebody.
+        let born = initiation.sent;
         // An answer to the last makes one to any before it pointless.
         self.initiations[at..].fill_with(|| None);
-        let mut session = Session::new(&keys, true, now);
+        let mut session = Session::new(&keys, true, born);
         session.keepalive(reply);
         self.sessions.add(session);
-        self.timers.renewed();
+        if at == 0 {
+            // A peer may have forgotten this session for our newer initiation: that one is repeated until it is answered.
+            self.timers.renewed();
+        }
         self.timers.received();
         self.timers.sent();
         Ok(Handshake::Reply)
@@ -200,6 +205,11 @@ impl std::fmt::Debug for NoiseEngine {
 }
 
 impl Engine for NoiseEngine {
+    fn awaits(&self, receiver: u32) -> bool {
+        let mut initiations = self.initiations.iter().flatten();
+        initiations.any(|sent| sent.index == receiver)
+    }
+
     fn session_age(&self, now: Instant) -> Option<Duration> {
         let current = self.sessions.current();
         current

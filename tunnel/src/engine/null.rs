@@ -57,6 +57,10 @@ impl NullEngine {
 }
 
 impl Engine for NullEngine {
+    fn awaits(&self, receiver: u32) -> bool {
+        self.inner.awaits(receiver)
+    }
+
     fn session_age(&self, now: Instant) -> Option<Duration> {
         self.inner.session_age(now)
     }

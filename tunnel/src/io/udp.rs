@@ -45,6 +45,15 @@ struct Lane {
     state: UdpSocketState,
 }
 
+/// What became of one send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    Done,
+    /// The socket stayed full.
+    Busy,
+    Refused,
+}
+
 /// Sockets that can be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ready {
@@ -261,26 +270,34 @@ impl UdpSockets {
             };
             let (run, after) = rest.split_at(count);
             let end = run.last().map_or(first.end, |(range, _)| range.end);
-            let sent = lane.as_ref().is_some_and(|lane| {
-                let contents = &bytes[first.start..end];
-                if lane.send(*to, contents, (count > 1).then_some(first.len())) {
-                    return true;
-                }
-                // A device without checksum offload refuses the run with EIO, others with EINVAL; quinn-udp then sends
-                // no more of them.
-                if count > 1
-                    && lane.state.max_gso_segments() <= 1
-                    && self.offloads.refuse(Offload::UdpGso)
-                {
-                    warn!(offload = %Offload::UdpGso, %to, "refused by the device: datagrams are sent one by one");
-                }
-                let alone = |range: &Range<usize>| lane.send(*to, &bytes[range.clone()], None);
-                count > 1 && run.iter().all(|(range, _)| alone(range))
-            });
-            if !sent {
-                drops.add(Reject::UdpSend, count as u64);
-            }
+            let contents = &bytes[first.start..end];
+            let size = (count > 1).then_some(first.len());
+            let lost = match lane {
+                None => count,
+                Some(lane) => match lane.send(*to, contents, size) {
+                    Sent::Done => 0,
+                    Sent::Busy => count,
+                    Sent::Refused => {
+                        self.note_refusal(lane, *to);
+                        let alone = |(range, _): &&(Range<usize>, _)| {
+                            lane.send(*to, &bytes[range.clone()], None) != Sent::Done
+                        };
+                        match count {
+                            1 => 1,
+                            _ => run.iter().filter(alone).count(),
+                        }
+                    }
+                },
+            };
+            drops.add(Reject::UdpSend, lost as u64);
             rest = after;
+        }
+    }
+
+    /// A device without checksum offload refuses a run with EIO, others with EINVAL; quinn-udp then sends no more of them.
+    fn note_refusal(&self, lane: &Lane, to: SocketAddr) {
+        if lane.state.max_gso_segments() <= 1 && self.offloads.refuse(Offload::UdpGso) {
+            warn!(offload = %Offload::UdpGso, %to, "refused by the device: datagrams are sent one by one");
         }
     }
 
@@ -314,7 +331,8 @@ impl UdpSockets {
         if let (Some(lane), true) = (&self.v6, ready.v6) {
             more.v6 = received.read(lane, 1)?;
         }
-        Ok(more)
+        // Neither waits for the other, however much there is.
+        Ok(if more.any() { Ready::BOTH } else { more })
     }
 }
 
@@ -343,7 +361,7 @@ fn run_length(bytes: &[u8], entries: &[(Range<usize>, SocketAddr)], most: usize)
 }
 
 impl Lane {
-    fn send(&self, destination: SocketAddr, contents: &[u8], segment_size: Option<usize>) -> bool {
+    fn send(&self, destination: SocketAddr, contents: &[u8], segment_size: Option<usize>) -> Sent {
         let transmit = Transmit {
             destination,
             ecn: None,
@@ -356,17 +374,17 @@ impl Lane {
                 .state
                 .try_send(UdpSockRef::from(&self.socket), &transmit)
             {
-                Ok(()) => return true,
+                Ok(()) => return Sent::Done,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLOUT)];
                     let patience =
                         PollTimeout::try_from(SEND_PATIENCE).unwrap_or(PollTimeout::ZERO);
                     let _ = poll(&mut fds, patience);
                 }
-                Err(_) => return false,
+                Err(_) => return Sent::Refused,
             }
         }
-        false
+        Sent::Busy
     }
 }
 
