@@ -99,7 +99,6 @@ impl NoiseEngine {
         &mut self,
         message: &[u8],
         receiver: u32,
-        now: Instant,
         reply: &mut Vec<u8>,
     ) -> Result<Handshake, Reject> {
         let answered = |sent: &Option<Initiation>| {
@@ -274,7 +273,7 @@ impl Engine for NoiseEngine {
         match wireguard::Message::parse(message)? {
             wireguard::Message::Initiation => self.handle_initiation(message, now, reply),
             wireguard::Message::Response { receiver } => {
-                self.handle_response(message, receiver, now, reply)
+                self.handle_response(message, receiver, reply)
             }
             wireguard::Message::Cookie { .. } => {
                 self.signer.take(message, now)?;
