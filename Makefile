@@ -29,7 +29,7 @@ soak:
 # The tunnel without a cipher, which shows what the cipher costs, is a build of its own that nothing else uses.
 bench:
 	@tests/setup
-	@tests/peers
+	@tests/peers bench
 	$(CARGO) build --release --locked --workspace --bins
 	RUSTFLAGS="--cfg hawser_null_cipher" $(CARGO) build --release --locked -p hawser-tunnel --target-dir $(TARGET)/null-cipher
 	@$(TARGET)/release/bench $(or $(BENCH),datapath)
