@@ -64,7 +64,7 @@ fn built(name: &str) -> Result<PathBuf> {
         if path.is_file() {
             return Ok(path);
         }
-        bail!("HAWSER_PEERS_DIR: no {name} in it; tests/peers builds it");
+        bail!("HAWSER_PEERS_DIR: no {name} in it; `tests/peers bench` builds it");
     }
     let own = env::current_exe().context("failed to find the running program")?;
     // target/release/deps/TEST or target/release/lab.
@@ -74,5 +74,5 @@ fn built(name: &str) -> Result<PathBuf> {
             return Ok(path);
         }
     }
-    bail!("no peers/bin/{name} in the target directory; tests/peers builds it")
+    bail!("no peers/bin/{name} in the target directory; `tests/peers bench` builds it")
 }
