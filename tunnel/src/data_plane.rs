@@ -14,27 +14,21 @@
 
 use crate::aead::Cipher;
 use crate::device::{Device, TICK};
-use crate::inbound::Inbound;
 use crate::io::address_watch::AddressWatch;
 use crate::io::control_server;
 use crate::io::state_file::StateFile;
 use crate::io::tap::Tap;
-use crate::io::udp::{Ready, Received, Sockets, UdpSockets};
+use crate::io::udp::{Sockets, UdpSockets};
 use crate::io::{clock, key_file, offload_test, process};
 use crate::keeper::KeeperClient;
-use crate::merge::{Frame, Joins};
-use crate::offload::{Offload, Offloads, Standing, Without};
+use crate::offload::{Offloads, Standing, Without};
 use crate::outbound::Outbound;
-use crate::reject::Reject;
-use crate::virtio::Gso;
 use arc_swap::ArcSwapOption;
 use gate::Gate;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollTimeout, poll};
 use predecessor::Heir;
-use std::io::{self, IoSliceMut};
-use std::net::SocketAddr;
-use std::ops::Range;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,24 +36,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
+mod carry;
 mod control;
 mod gate;
 mod predecessor;
 mod successor;
-
-/// Frames that are read before what was sealed is sent: a bound on delay, not a wait.
-const FRAMES: usize = 64;
-
-/// How often a thread that finds nothing lets others run before it sleeps. Where senders and receivers share its core,
-/// they bring more meanwhile, and nobody has to wake anybody; where they do not, this takes a microsecond.
-const YIELDS: u32 = 2;
-
-/// Bytes of messages that are sealed before they are sent: two super-frames. More would only wait,
-/// and take memory.
-const BYTES: usize = 128 << 10;
-
-/// Failures to receive, one after the other, before the process gives up and another takes over.
-const FAILURES: u32 = 100;
 
 /// How long changes of addresses and routes take to settle, in milliseconds.
 const SETTLE_MS: u16 = 100;
@@ -196,160 +177,6 @@ fn spawn(
 }
 
 impl DataPlane {
-    /// From the TAP to the underlay.
-    fn carry_out(&self) -> io::Result<()> {
-        let mut outbound = Outbound::default();
-        let mut more = false;
-        let mut yields = 0;
-        loop {
-            self.tap_gate.pass();
-            if !more {
-                let mut fds = [self.tap.as_fd(), self.tap_gate.as_fd()]
-                    .map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-                match poll(&mut fds, PollTimeout::NONE) {
-                    Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-                    Err(error) => return Err(error.into()),
-                }
-            }
-            more = true;
-            let now = clock::now();
-            for _ in 0..FRAMES {
-                let read = |parts: &mut [IoSliceMut<'_>]| self.tap.read(parts);
-                match self.device.handle_read(&mut outbound, now, read) {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        more = yields < YIELDS;
-                        yields += 1;
-                        break;
-                    }
-                    Err(error) => return Err(error),
-                }
-                yields = 0;
-                if outbound.datagrams.bytes() >= BYTES {
-                    break;
-                }
-            }
-            self.device.flush(&mut outbound, now);
-            self.udp.send(&outbound.datagrams, self.device.drops());
-            self.device.count(Some(&mut outbound), None);
-            outbound.clear();
-            if more && yields > 0 {
-                std::thread::yield_now();
-            }
-        }
-    }
-
-    /// From the underlay to the TAP.
-    fn carry_in(&self) -> io::Result<()> {
-        self.receive(&self.udp, &self.udp_gate)
-    }
-
-    /// Handshakes, their answers, and garbage.
-    fn answer_handshakes(&self) -> io::Result<()> {
-        self.receive(&self.handshakes, &self.handshakes_gate)
-    }
-
-    /// Whatever comes to `sockets`: the kernel parts it by its first byte, not always rightly where
-    /// it has joined datagrams of one size.
-    fn receive(&self, sockets: &UdpSockets, gate: &Gate) -> io::Result<()> {
-        let mut received = Received::default();
-        let mut inbound = Inbound::default();
-        let mut swept = clock::now();
-        let mut failures = 0;
-        let mut ready = Ready::default();
-        let mut yields = 0;
-        loop {
-            gate.pass();
-            if !ready.any() {
-                ready = if yields < YIELDS {
-                    yields += 1;
-                    std::thread::yield_now();
-                    Ready::BOTH
-                } else {
-                    sockets.wait(gate.as_fd(), Duration::from_secs(1))?
-                };
-            }
-            let now = clock::now();
-            match sockets.receive(&mut received, ready) {
-                Ok(more) => {
-                    (ready, failures) = (more, 0);
-                    if !received.is_empty() {
-                        yields = 0;
-                    }
-                }
-                // Out of memory, say: what came before it is still handled, and it may pass.
-                Err(error) if failures < FAILURES => {
-                    ready = Ready::default();
-                    failures += 1;
-                    warn!(%error, "failed to receive");
-                }
-                Err(error) => return Err(error),
-            }
-            match &*self.heir.load() {
-                None => self.deliver(&mut inbound, received.bytes(), received.datagrams(), now),
-                Some(heir) => self.share(heir, &mut inbound, &received, now),
-            }
-            if now.saturating_duration_since(swept) >= Duration::from_secs(1) {
-                self.device.handle_inbound_timeout(&mut inbound, now);
-                swept = now;
-            }
-        }
-    }
-
-    /// Opens datagrams, and writes what was in them to the TAP.
-    fn deliver(
-        &self,
-        inbound: &mut Inbound,
-        bytes: &[u8],
-        datagrams: impl Iterator<Item = (Range<usize>, SocketAddr)>,
-        now: Instant,
-    ) {
-        self.device.handle_datagrams(inbound, bytes, datagrams, now);
-        inbound.set_joins(self.joins());
-        for frame in inbound.frames() {
-            if let Err(error) = self.tap.write(frame.header(), frame.parts()) {
-                self.write_apart(&frame, &error);
-            }
-        }
-        self.udp.send(&inbound.datagrams, self.device.drops());
-        self.device.count(None, Some(inbound));
-        inbound.clear();
-    }
-
-    /// Which packets the TAP takes in one frame.
-    fn joins(&self) -> Joins {
-        Joins {
-            tcp: self.offloads.uses(Offload::JoinTcp),
-            udp: self.offloads.uses(Offload::JoinUdp),
-        }
-    }
-
-    /// Writes the packets of a frame that was refused one by one. Kernels were known to refuse super-frames that they
-    /// took before.
-    fn write_apart(&self, frame: &Frame<'_>, error: &io::Error) {
-        let packets = frame.packets();
-        let write = |(header, packet): &(_, Vec<u8>)| {
-            self.tap
-                .write(*header, std::iter::once(&packet[..]))
-                .is_ok()
-        };
-        let written = match packets {
-            1 => 0,
-            _ => frame.split().iter().filter(|packet| write(packet)).count(),
-        };
-        if packets > 1 && written > 0 && error.raw_os_error() == Some(libc::EINVAL) {
-            let offload = match frame.header().gso() {
-                Some(Gso::UdpL4) => Offload::JoinUdp,
-                _ => Offload::JoinTcp,
-            };
-            if self.offloads.refuse(offload) {
-                warn!(%offload, "refused by the kernel: packets are written one by one");
-            }
-        }
-        let lost = packets - written;
-        self.device.drops().add(Reject::TapWrite, lost as u64);
-    }
-
     /// Peers follow this node to a new address when they hear from it, and it may have nothing to
     /// say: without this, whoever only sends goes on to the old one.
     fn announce_addresses(&self) -> io::Result<()> {

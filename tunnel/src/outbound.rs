@@ -5,20 +5,19 @@ use crate::capture::{Captured, Direction, Stage};
 use crate::device::Device;
 use crate::forwarding::{Forwarding, Peer};
 use crate::geneve::{self, Protocol, SourceOption};
-use crate::identity::Identity;
-use crate::ip::Packet;
 use crate::lane::Lane;
 use crate::mtu;
 use crate::overlay::{self, Ends};
 use crate::reject::Reject;
-use crate::segment::{ETHERNET_LEN, Segments};
+use crate::segment::ETHERNET_LEN;
 use crate::state::PeerKind;
 use crate::virtio;
 use std::io::IoSliceMut;
-use std::net::IpAddr;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Instant;
 
+mod route;
+use route::{Last, Routed, route};
 mod scatter;
 use scatter::{Found, Scatter};
 
@@ -40,34 +39,6 @@ pub struct Outbound {
     fragment_id: u16,
     packets: u64,
     bytes: u64,
-}
-
-/// Where a frame goes and as whom.
-#[derive(Debug)]
-struct Routed<'a> {
-    segments: Segments<'a>,
-    protocol: Protocol,
-    identity: Identity,
-    peer: Arc<Peer>,
-    flow: u32,
-}
-
-impl Routed<'_> {
-    /// Whether each packet goes in one message.
-    fn fits(&self) -> bool {
-        let lane = self.peer.lane(self.flow);
-        self.segments.largest() + overlay::LEN <= self.peer.plaintext(lane.family())
-    }
-}
-
-/// What a table said of two addresses.
-#[derive(Debug)]
-struct Last {
-    /// Not kept alive by this: it holds the keys of peers that may be gone.
-    table: Weak<Forwarding>,
-    ends: (IpAddr, IpAddr),
-    identity: Identity,
-    peer: Weak<Peer>,
 }
 
 /// What all packets of a frame have in common on their way.
@@ -96,75 +67,6 @@ impl Outbound {
     fn count(&mut self, length: usize) {
         self.packets += 1;
         self.bytes += length as u64;
-    }
-}
-
-/// Judges a frame of `length` bytes behind its Ethernet header, of which at least the packet's headers are in `bytes`.
-fn route<'a>(
-    table: &Arc<Forwarding>,
-    last: &mut Option<Last>,
-    header: virtio::Header,
-    ethernet: &[u8; ETHERNET_LEN],
-    bytes: &'a [u8],
-    length: usize,
-) -> Result<Routed<'a>, Reject> {
-    let protocol = match [ethernet[12], ethernet[13]] {
-        [0x08, 0x00] => Protocol::Ipv4,
-        [0x86, 0xdd] => Protocol::Ipv6,
-        _ => return Err(Reject::FrameNotIp),
-    };
-    let packet = Packet::parse_headers(bytes, length)?;
-    if packet.source.is_ipv4() != (protocol == Protocol::Ipv4) {
-        return Err(Reject::FrameMalformed);
-    }
-    let (identity, peer) = find(table, last, (packet.source, packet.destination))?;
-    Ok(Routed {
-        segments: Segments::new(header, bytes, packet)?,
-        protocol,
-        identity,
-        peer,
-        flow: packet.flow_hash(bytes),
-    })
-}
-
-/// Who sends, and to which peer.
-fn find(
-    table: &Arc<Forwarding>,
-    last: &mut Option<Last>,
-    ends: (IpAddr, IpAddr),
-) -> Result<(Identity, Arc<Peer>), Reject> {
-    if let Some(last) = last
-        && last.ends == ends
-        && std::ptr::eq(last.table.as_ptr(), Arc::as_ptr(table))
-        && let Some(peer) = last.peer.upgrade()
-    {
-        return Ok((last.identity, peer));
-    }
-    let (source, destination) = ends;
-    if is_link_local(destination) {
-        return Err(Reject::FrameLinkLocal);
-    }
-    let identity = table.local_identity(source).ok_or(Reject::SourceNotLocal)?;
-    let owner = table
-        .owner(destination)
-        .filter(|&owner| owner != table.node);
-    let peer = owner
-        .and_then(|owner| table.peer(owner))
-        .ok_or(Reject::NoPeer)?;
-    *last = Some(Last {
-        table: Arc::downgrade(table),
-        ends,
-        identity,
-        peer: Arc::downgrade(peer),
-    });
-    Ok((identity, Arc::clone(peer)))
-}
-
-/// Whether an address means something on one link only.
-fn is_link_local(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_multicast() || v4.is_link_local() || v4.is_broadcast(),
-        IpAddr::V6(v6) => v6.is_multicast() || v6.is_unicast_link_local(),
     }
 }
 
