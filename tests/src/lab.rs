@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::io::Netns;
 use crate::sniffer::{Allow, Sniffer};
 
+mod account;
 pub(crate) mod address;
 mod binary;
 mod build;

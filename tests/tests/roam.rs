@@ -1,6 +1,6 @@
 //! A node gets another address, over and over: peers follow at once, also those that only send (F42).
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use hawser_tests::depth::rounds;
 use hawser_tests::lab::{Family, Lab, Pair, Topology, wait_until};
 use hawser_tests::say;
@@ -68,6 +68,7 @@ fn roam_under_load(lab: &Lab, pairs: Vec<Pair>, count: u32) -> Result<LoadReport
     let on = |received: u64| {
         let goal = received + BETWEEN;
         wait_until("packets to go on", PATIENCE, || Ok(load.received() >= goal))
+            .with_context(|| lab.account())
     };
     on(0)?;
     for round in 1..=count {

@@ -176,7 +176,7 @@ fn sixteen_stock_peers_go_through_two_rekeys_and_lose_nothing() -> Result<()> {
             gap.max().unwrap_or_default()
         );
     }
-    report.check()?;
+    report.check().with_context(|| lab.account())?;
     let messages = log.messages();
     for case in &cases {
         let title = case.title();

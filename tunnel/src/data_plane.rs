@@ -42,6 +42,12 @@ mod gate;
 mod predecessor;
 mod successor;
 
+/// How long the kernel is given to end a change of addresses that it told of. Who sends by IPv4 in the middle of one can
+/// have it remember a wrong source address until the next.
+const CHANGE_MS: u16 = 5;
+/// Changes that are waited out one after the other.
+const CHANGES: u32 = 20;
+
 /// How long changes of addresses and routes take to settle, in milliseconds.
 const SETTLE_MS: u16 = 100;
 
@@ -193,13 +199,21 @@ impl DataPlane {
         let (mut settling, mut second, mut told) = (false, clock::now(), 0);
         loop {
             // They come in bunches, the old one goes after the new one came, and routes follow: each
-            // is told at once, and what it led to when it is quiet.
+            // is told as soon as it is done, and what it led to when it is quiet.
             let timeout = if settling {
                 PollTimeout::from(SETTLE_MS)
             } else {
                 PollTimeout::NONE
             };
             let changed = watch.wait(timeout)?;
+            if changed {
+                // The kernel tells of a change before it is through with it.
+                for _ in 0..CHANGES {
+                    if !watch.wait(PollTimeout::from(CHANGE_MS))? {
+                        break;
+                    }
+                }
+            }
             let now = clock::now();
             if now.saturating_duration_since(second) >= Duration::from_secs(1) {
                 (second, told) = (now, 0);

@@ -41,6 +41,8 @@ pub(super) struct Node {
     /// Prefixes that were blocked before; those that no cluster has any more stay so.
     blocked: BTreeSet<IpNet>,
     paths: Paths,
+    /// The kernel was made to choose source addresses again, and has not been seen right since.
+    sources_refreshed: bool,
     /// MTU of a path that cannot be looked up, in bytes.
     fallback: u32,
     wanted: State,
@@ -61,6 +63,7 @@ impl Node {
         let mut node = Self {
             blocked: BTreeSet::new(),
             paths: Paths::new(),
+            sources_refreshed: false,
             fallback: u32::from(mtu::MIN_UNDERLAY),
             wanted: config.state.clone(),
             digest: config.state.digest(),

@@ -1,5 +1,6 @@
 //! How much the underlay carries on the way to each peer.
 
+use crate::io::netlink::Path;
 use hawser_tunnel::mtu::MIN_UNDERLAY;
 use hawser_tunnel::state::{Peer, State};
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,22 @@ pub(crate) fn destinations(state: &State) -> BTreeSet<IpAddr> {
     lanes
         .filter_map(|lane| Some(lane.endpoint?.ip().to_canonical()))
         .collect()
+}
+
+/// Takes apart what was found: sources of IPv4 paths, and all MTUs.
+pub(crate) fn sources(found: BTreeMap<IpAddr, Path>) -> (BTreeSet<Option<IpAddr>>, Paths) {
+    let v4 = found.iter().filter(|(to, _)| to.is_ipv4());
+    let sources = v4.map(|(_, path)| path.source).collect();
+    let mtu = |(to, path): (IpAddr, Path)| (to, path.mtu);
+    (sources, found.into_iter().map(mtu).collect())
+}
+
+/// Whether IPv4 packets leave from no address, or from one that is not among the node's `own`, while there is one to
+/// send from.
+pub(crate) fn are_forgotten(sources: &BTreeSet<Option<IpAddr>>, own: &BTreeSet<IpAddr>) -> bool {
+    let usable = |address: &IpAddr| address.is_ipv4() && !address.is_loopback();
+    let is_own = |source: &Option<IpAddr>| source.is_some_and(|source| own.contains(&source));
+    own.iter().any(usable) && !sources.iter().all(is_own)
 }
 
 /// Writes the path MTUs into the state. `fallback` is for peers whose address is not known or has
@@ -43,7 +60,6 @@ fn path_mtu(peer: &Peer, paths: &Paths, fallback: u32) -> u16 {
 mod tests {
     use super::*;
     use crate::config::NodeConfig;
-    use std::path::Path;
 
     const NODE: &str = "
 cluster: { name: east, id: 1 }
@@ -61,8 +77,31 @@ peers:
 ";
 
     #[test]
+    fn a_source_that_is_nobodys_is_noticed_unless_there_is_none_to_send_from() {
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        let (own, other) = (address("192.0.2.1"), address("192.0.2.101"));
+        let path = |source| Path { mtu: 1500, source };
+        let node = BTreeSet::from([own, address("127.0.0.1"), address("2001:db8::1")]);
+        let found = |source, over6| {
+            let found = [
+                (address("198.51.100.1"), path(Some(own))),
+                (address("198.51.100.2"), path(source)),
+                (address("2001:db8::2"), path(over6)),
+            ];
+            sources(BTreeMap::from(found)).0
+        };
+        // IPv6 addresses are not remembered this way.
+        assert!(!are_forgotten(&found(Some(own), None), &node));
+        assert!(are_forgotten(&found(None, None), &node));
+        assert!(are_forgotten(&found(Some(other), None), &node));
+        let none = BTreeSet::from([address("127.0.0.1"), address("2001:db8::1")]);
+        assert!(!are_forgotten(&found(None, None), &none));
+        assert!(!are_forgotten(&BTreeSet::new(), &node));
+    }
+
+    #[test]
     fn the_narrowest_lane_counts_and_what_is_unknown_is_as_the_device() {
-        let mut state = NodeConfig::parse(NODE, Path::new("node.yaml"))
+        let mut state = NodeConfig::parse(NODE, std::path::Path::new("node.yaml"))
             .unwrap()
             .state;
         let [two, three]: [IpAddr; 2] =

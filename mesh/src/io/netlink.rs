@@ -8,6 +8,7 @@ use futures::TryStreamExt as _;
 use ipnet::IpNet;
 use message::{
     address, address_message, link, neighbour, output_device, route, route_message, route_mtu,
+    route_source,
 };
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
@@ -119,8 +120,8 @@ impl Netlink {
         Ok(routes)
     }
 
-    /// The MTU of the path to an underlay address; `None` where there is no route.
-    pub(crate) async fn path_mtu(&self, to: IpAddr) -> Result<Option<u32>, KernelError> {
+    /// The path to an underlay address; `None` where there is no route.
+    pub(crate) async fn path(&self, to: IpAddr) -> Result<Option<Path>, KernelError> {
         let mut lookup = RouteMessage::default();
         let (family, length) = if to.is_ipv4() {
             (AddressFamily::Inet, 32)
@@ -144,18 +145,56 @@ impl Netlink {
             Err(error) if code(&error).is_some() => return Ok(None),
             Err(error) => return Err(failed(format!("look up the route to {to}"), &error)),
         };
+        let source = route_source(&found);
         if let Some(mtu) = route_mtu(&found) {
-            return Ok(Some(mtu));
+            return Ok(Some(Path { mtu, source }));
         }
         let Some(index) = output_device(&found) else {
             return Ok(None);
         };
         let request = self.0.link().get().match_index(index).execute();
         match request.try_next_once().await {
-            Ok(message) => Ok(message.map(|message| link(&message).mtu)),
+            Ok(message) => Ok(message.map(|message| Path {
+                mtu: link(&message).mtu,
+                source,
+            })),
             // Gone in between: the next notification brings us back.
             Err(_) => Ok(None),
         }
+    }
+
+    /// Every address of this node.
+    pub(crate) async fn own_addresses(&self) -> Result<BTreeSet<IpAddr>, KernelError> {
+        let messages: Vec<AddressMessage> = self
+            .0
+            .address()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(|error| failed("read addresses", &error))?;
+        Ok(messages
+            .iter()
+            .filter_map(address)
+            .map(|net| net.addr())
+            .collect())
+    }
+
+    /// Has the kernel choose again from which address it sends where: it does so whenever an address comes or goes, so
+    /// one of the loopback device does.
+    pub(crate) async fn refresh_sources(&self) -> Result<(), KernelError> {
+        let passing = IpNet::from(IpAddr::from(PASSING));
+        let request = self.0.address();
+        let added = request.add(LOOPBACK, passing.addr(), passing.prefix_len());
+        let added = added.replace().execute().await;
+        let request = self.0.address();
+        let removed = request
+            .del(address_message(LOOPBACK, passing))
+            .execute()
+            .await;
+        added
+            .and(removed)
+            .map_err(|error| failed("have source addresses chosen again", &error))
     }
 
     /// Carries out one step. `index` is the TAP's, for the steps that touch it.
@@ -226,6 +265,20 @@ impl Netlink {
         self.0.link().set(message.build()).execute().await
     }
 }
+
+/// The path to an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Path {
+    /// In bytes.
+    pub(crate) mtu: u32,
+    /// From where the kernel sends there, if it says so.
+    pub(crate) source: Option<IpAddr>,
+}
+
+/// The loopback device has this index in every network namespace.
+const LOOPBACK: u32 = 1;
+/// An address of the loopback device that nobody uses.
+const PASSING: [u8; 4] = [127, 72, 87, 83];
 
 const ESRCH: i32 = 3;
 const ENODEV: i32 = 19;

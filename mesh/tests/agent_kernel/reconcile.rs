@@ -1,6 +1,6 @@
 //! What the agent sets, repairs and leaves alone.
 
-use crate::ground::{Ground, NODE, WEST_2, until, within};
+use crate::ground::{Ground, NODE, SOON, WEST_2, until, within};
 use std::time::Duration;
 
 /// A repair is done within this time, on a busy machine too.
@@ -261,4 +261,37 @@ fn a_cluster_that_left_stays_blocked_until_it_is_released() {
         routes(&ground).contains("unreachable fd01:2::/32"),
         "only what was released"
     );
+}
+
+#[test]
+fn a_source_that_is_nobodys_is_chosen_again_once_and_nothing_is_left_behind() {
+    let (ground, agent) = ready();
+    // What the kernel does by a fault of its own, as near as one can bring it about: packets to the peer leave from an
+    // address that no device has.
+    ground.ip("route add local 198.51.100.77 dev lo");
+    ground.ip("route add 192.0.2.11/32 dev eth0 src 198.51.100.77");
+    let monitor = ground.monitor();
+    agent.says("sends from an address that is not this node's");
+    ground.ip("route del 192.0.2.11/32 dev eth0");
+    // Once it has been seen right, the next time is noticed too.
+    let count = || {
+        let log = agent.log();
+        log.matches("address that is not this node's").count()
+    };
+    let mut wrong = false;
+    within(SOON, "noticed again", || {
+        wrong = !wrong;
+        let route = "192.0.2.11/32 dev eth0 src 198.51.100.77";
+        ground.ip(&format!(
+            "route {} {route}",
+            if wrong { "add" } else { "del" }
+        ));
+        // Longer than the agent waits for more news.
+        std::thread::sleep(Duration::from_millis(100));
+        count() == 2
+    });
+    let changes = monitor.changes();
+    let passing = |line: &&String| line.contains("127.72.87.83");
+    assert!(changes.iter().any(|line| passing(&line)), "{changes:?}");
+    assert!(!ground.ip("addr show dev lo").contains("127.72.87.83"));
 }

@@ -18,6 +18,15 @@ pub(crate) fn internet(parts: &[&[u8]]) -> [u8; 2] {
     [high, low]
 }
 
+/// The same of a UDP datagram with its pseudo-header: a sum of zero would say that there is none, and a receiver of IPv6
+/// drops such a datagram (RFC 768, RFC 8200 section 8.1).
+fn of_datagram(pseudo: &[u8], datagram: &[u8]) -> [u8; 2] {
+    match internet(&[pseudo, datagram]) {
+        [0, 0] => [0xff, 0xff],
+        sum => sum,
+    }
+}
+
 /// An IPv4 or IPv6 packet with a UDP datagram.
 ///
 /// # Panics
@@ -46,7 +55,7 @@ fn ipv4(from: Ipv4Addr, to: Ipv4Addr, length: u16, mut datagram: Vec<u8>) -> Vec
         &length.to_be_bytes(),
     ]
     .concat();
-    let sum = internet(&[&pseudo, &datagram]);
+    let sum = of_datagram(&pseudo, &datagram);
     datagram[6..8].copy_from_slice(&sum);
     let mut header = vec![0x45, 0];
     header.extend((length + 20).to_be_bytes());
@@ -66,7 +75,7 @@ fn ipv6(from: Ipv6Addr, to: Ipv6Addr, length: u16, mut datagram: Vec<u8>) -> Vec
         &[0, 0, 0, 17],
     ]
     .concat();
-    let sum = internet(&[&pseudo, &datagram]);
+    let sum = of_datagram(&pseudo, &datagram);
     datagram[6..8].copy_from_slice(&sum);
     let mut header = vec![0x60, 0, 0, 0];
     header.extend(length.to_be_bytes());
@@ -79,6 +88,19 @@ fn ipv6(from: Ipv6Addr, to: Ipv6Addr, length: u16, mut datagram: Vec<u8>) -> Vec
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_datagram_is_never_without_a_sum() {
+        for (from, to, field) in [("10.1.1.10", "10.2.1.10", 26), ("fd01::a", "fd02::a", 46)] {
+            let packet = |payload: u16| {
+                let ends = (from.parse().unwrap(), to.parse().unwrap());
+                udp(ends.0, ends.1, (1, 2), &payload.to_be_bytes())
+            };
+            // Each payload changes the sum by one: one of them makes it zero.
+            let sums = (0..=u16::MAX).map(|payload| packet(payload)[field..][..2].to_vec());
+            assert!(sums.into_iter().all(|sum| sum != [0, 0]), "{from}");
+        }
+    }
 
     #[test]
     fn the_sum_over_a_filled_header_is_zero() {

@@ -4,14 +4,16 @@ use super::{Node, blocking};
 use crate::agent::departed::blocked;
 use crate::agent::dirty::Dirty;
 use crate::agent::kernel::Link;
-use crate::agent::paths::{self, Paths};
+use crate::agent::paths;
 use crate::agent::plan::plan;
 use crate::chain::one_line;
-use crate::io::netlink::KernelError;
+use crate::io::netlink::{KernelError, Path};
 use crate::io::sysctl;
 use hawser_tunnel::guard::Guard;
 use hawser_tunnel::io::nft::{Ensured, NftError};
 use hawser_tunnel::mtu;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Writes change what the kernel does by itself, so a plan is checked; it settles in two rounds.
@@ -23,6 +25,8 @@ impl Node {
         match self.look_up_paths().await {
             Ok((paths, fallback)) => {
                 self.note("paths", Dirty::PATHS, None);
+                let (sources, paths) = paths::sources(paths);
+                self.look_at_sources(&sources).await;
                 if paths != self.paths || fallback != self.fallback {
                     self.paths = paths;
                     self.fallback = fallback;
@@ -35,11 +39,11 @@ impl Node {
         }
     }
 
-    async fn look_up_paths(&self) -> Result<(Paths, u32), KernelError> {
-        let mut found = Paths::new();
+    async fn look_up_paths(&self) -> Result<(BTreeMap<IpAddr, Path>, u32), KernelError> {
+        let mut found = BTreeMap::new();
         for address in paths::destinations(&self.config.state) {
-            if let Some(mtu) = self.netlink.path_mtu(address).await? {
-                found.insert(address, mtu);
+            if let Some(path) = self.netlink.path(address).await? {
+                found.insert(address, path);
             }
         }
         let mut fallback = None;
@@ -51,6 +55,32 @@ impl Node {
             found,
             fallback.unwrap_or_else(|| u32::from(mtu::MIN_UNDERLAY)),
         ))
+    }
+
+    /// Mends a fault of the kernel. Who sends by IPv4 while an address is taken from a device can have it remember, for
+    /// all routes over that device, that there is no address to send from (or the one that goes), until some address
+    /// changes again: `fib_result_prefsrc` reads the address before the change and the number of the change after it.
+    async fn look_at_sources(&mut self, sources: &BTreeSet<Option<IpAddr>>) {
+        let own = match self.netlink.own_addresses().await {
+            Ok(own) => own,
+            Err(error) => return self.note("sources", Dirty::PATHS, Some(one_line(&error))),
+        };
+        if !paths::are_forgotten(sources, &own) {
+            self.sources_refreshed = false;
+            return self.note("sources", Dirty::PATHS, None);
+        }
+        // Once: where it does not help, there is another reason.
+        if !std::mem::replace(&mut self.sources_refreshed, true) {
+            tracing::warn!(
+                "kernel sends from an address that is not this node's: has it choose again"
+            );
+            let done = self.netlink.refresh_sources().await;
+            self.note(
+                "sources",
+                Dirty::PATHS,
+                done.err().map(|error| one_line(&error)),
+            );
+        }
     }
 
     fn warn_of_narrow_paths(&self) {

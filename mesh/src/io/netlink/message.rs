@@ -194,6 +194,17 @@ pub(super) fn output_device(message: &RouteMessage) -> Option<u32> {
         })
 }
 
+/// The source that a route gives to what is sent over it.
+pub(super) fn route_source(message: &RouteMessage) -> Option<IpAddr> {
+    message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::PrefSource(address) => ip(address),
+            _ => None,
+        })
+}
+
 pub(super) fn route_mtu(message: &RouteMessage) -> Option<u32> {
     let metrics = message
         .attributes
