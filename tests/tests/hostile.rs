@@ -11,6 +11,7 @@ use hawser_tunnel::geneve::{self, Protocol, SourceOption};
 use hawser_tunnel::io::control_client::ControlClient;
 use hawser_tunnel::io::key_file;
 use hawser_tunnel::ip::checksum;
+use hawser_tunnel::lane::LaneNumber;
 use hawser_tunnel::overlay::{self, Ends};
 use hawser_tunnel::reject::Reject;
 use hawser_tunnel::status::Counters;
@@ -43,7 +44,7 @@ impl Liar {
             .netns()
             .run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)))??;
         socket.set_read_timeout(Some(PATIENCE))?;
-        let key = key_file::load_or_make(&node.state_dir())?;
+        let key = key_file::load_or_make(&node.state_dir(), LaneNumber::FIRST)?;
         let unlimited = BoringtunEngine::unlimited(&key.public());
         let mut engine = BoringtunEngine::new(
             &key,

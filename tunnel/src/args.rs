@@ -2,10 +2,11 @@
 
 use clap::{Parser, Subcommand};
 use hawser_tunnel::clock::SIMULATED_CLOCK;
-use hawser_tunnel::data_plane::{self, Inherited};
+use hawser_tunnel::data_plane::{self, Inherited, InheritedLane};
 use hawser_tunnel::engine::NULL_CIPHER;
 use hawser_tunnel::io::{key_file, nft::Nft, process, tap::Tap, udp::Sockets};
 use hawser_tunnel::keeper::{self, KeeperError};
+use hawser_tunnel::lane::LaneNumber;
 use hawser_tunnel::offload::Offload;
 use std::error::Error;
 use std::fmt::Write as _;
@@ -13,6 +14,7 @@ use std::io::Write as _;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 use tracing_subscriber::EnvFilter;
 
 /// Geneve over WireGuard between the nodes of a mesh.
@@ -38,19 +40,30 @@ enum Command {
         /// The name of the TAP.
         #[arg(long, default_value = "hawser0", value_name = "NAME")]
         device: String,
-        /// The UDP port.
+        /// The UDP port of the first lane; further lanes have the ports behind it.
         #[arg(long, default_value_t = 51820, value_parser = clap::value_parser!(u16).range(1..))]
         port: u16,
+        /// Lanes, 1 to 16: each has a WireGuard key, a UDP port and a thread for each direction. Peers must know the keys
+        /// of all (`hawser-tunnel key --lanes N`).
+        #[arg(long, default_value_t = 1, value_parser = lanes())]
+        lanes: u8,
+        /// Lanes that stay open without load, 1 to 16. The others open while those that are open have no time left, and
+        /// not more of them than there are processors.
+        #[arg(long, default_value_t = 1, value_parser = lanes(), value_name = "LANES")]
+        open_lanes: u8,
         /// Offloads not to use, where a device does them wrongly: tap-checksum, tap-tcp, tap-udp, join-tcp, join-udp,
         /// udp-gso, udp-gro.
         #[arg(long, value_delimiter = ',', value_name = "OFFLOADS")]
         without: Vec<Offload>,
     },
-    /// Makes the node's WireGuard key if there is none, and prints its public half.
+    /// Makes the node's WireGuard keys where there are none, and prints their public halves: a line for each lane.
     Key {
-        /// Where the key is kept.
+        /// Where the keys are kept.
         #[arg(long, default_value = "/var/lib/hawser/tunnel", value_name = "DIR")]
         state_dir: PathBuf,
+        /// Lanes, 1 to 16.
+        #[arg(long, default_value_t = 1, value_parser = lanes())]
+        lanes: u8,
     },
     /// Removes the TAP and the guard. From then on nothing keeps pod packets off the underlay.
     Remove {
@@ -61,16 +74,9 @@ enum Command {
     /// Carries packets; started by the keeper alone.
     #[command(hide = true)]
     DataPlane {
-        #[arg(long)]
-        tap: RawFd,
-        #[arg(long)]
-        udp4: RawFd,
-        #[arg(long)]
-        udp6: Option<RawFd>,
-        #[arg(long)]
-        handshakes4: RawFd,
-        #[arg(long)]
-        handshakes6: Option<RawFd>,
+        /// Once for each lane: TAP, UDP of IPv4 for data and for handshakes, and the same two of IPv6.
+        #[arg(long = "lane", required = true)]
+        lanes: Vec<LaneFds>,
         #[arg(long)]
         control: RawFd,
         #[arg(long)]
@@ -85,9 +91,62 @@ enum Command {
         device: String,
         #[arg(long)]
         port: u16,
+        #[arg(long)]
+        open_lanes: u8,
         #[arg(long, value_delimiter = ',')]
         without: Vec<Offload>,
     },
+}
+
+fn lanes() -> clap::builder::RangedI64ValueParser<u8> {
+    clap::value_parser!(u8).range(1..=i64::from(LaneNumber::MAX))
+}
+
+/// The descriptors of one lane: three, or five where there is IPv6.
+#[derive(Clone, Debug)]
+struct LaneFds {
+    tap: RawFd,
+    v4: [RawFd; 2],
+    v6: Option<[RawFd; 2]>,
+}
+
+impl FromStr for LaneFds {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let fds: Option<Vec<RawFd>> = text.split(',').map(|fd| fd.parse().ok()).collect();
+        match fds.as_deref() {
+            Some(&[tap, data4, handshakes4]) => Ok(Self {
+                tap,
+                v4: [data4, handshakes4],
+                v6: None,
+            }),
+            Some(&[tap, data4, handshakes4, data6, handshakes6]) => Ok(Self {
+                tap,
+                v4: [data4, handshakes4],
+                v6: Some([data6, handshakes6]),
+            }),
+            _ => Err("must be three or five descriptors"),
+        }
+    }
+}
+
+impl LaneFds {
+    fn take(self) -> std::io::Result<InheritedLane> {
+        let v6 = self.v6.map(|v6| v6.map(process::take_inherited));
+        let [data6, handshakes6] = v6.map_or([None, None], |v6| v6.map(Some));
+        let [data4, handshakes4] = self.v4.map(process::take_inherited);
+        Ok(InheritedLane {
+            tap: process::take_inherited(self.tap)?,
+            udp: Sockets {
+                v4: data4?,
+                v6: data6.transpose()?,
+            },
+            handshakes: Sockets {
+                v4: handshakes4?,
+                v6: handshakes6.transpose()?,
+            },
+        })
+    }
 }
 
 /// Why the program ends, and with which code.
@@ -141,17 +200,24 @@ impl Args {
                 socket,
                 device,
                 port,
+                lanes,
+                open_lanes,
                 without,
             } => Ok(keeper::run(keeper::Options {
                 state_dir,
                 socket,
                 device,
                 port,
+                lanes,
+                open_lanes: open_lanes.min(lanes),
                 without: without.into_iter().collect(),
             })?),
-            Command::Key { state_dir } => {
-                let key = key_file::load_or_make(&state_dir)?;
-                Ok(writeln!(std::io::stdout(), "{}", key.public())?)
+            Command::Key { state_dir, lanes } => {
+                for lane in LaneNumber::first(lanes.into()) {
+                    let key = key_file::load_or_make(&state_dir, lane)?;
+                    writeln!(std::io::stdout(), "{}", key.public())?;
+                }
+                Ok(())
             }
             Command::Remove { device } => {
                 if !process::may_configure_network() {
@@ -161,11 +227,7 @@ impl Args {
                 Ok(Nft::default().remove_guard()?)
             }
             Command::DataPlane {
-                tap,
-                udp4,
-                udp6,
-                handshakes4,
-                handshakes6,
+                lanes,
                 control,
                 keeper,
                 heir,
@@ -173,18 +235,12 @@ impl Args {
                 state_dir,
                 device,
                 port,
+                open_lanes,
                 without,
             } => {
+                let lanes = lanes.into_iter().map(LaneFds::take);
                 let inherited = Inherited {
-                    tap: process::take_inherited(tap)?,
-                    udp: Sockets {
-                        v4: process::take_inherited(udp4)?,
-                        v6: udp6.map(process::take_inherited).transpose()?,
-                    },
-                    handshakes: Sockets {
-                        v4: process::take_inherited(handshakes4)?,
-                        v6: handshakes6.map(process::take_inherited).transpose()?,
-                    },
+                    lanes: lanes.collect::<Result<_, _>>()?,
                     control: process::take_inherited(control)?,
                     keeper: process::take_inherited(keeper)?,
                     heir: process::take_inherited(heir)?,
@@ -194,6 +250,7 @@ impl Args {
                     state_dir,
                     device,
                     port,
+                    open_lanes,
                     without: without.into_iter().collect(),
                 };
                 data_plane::run(inherited, options).map_err(|error| Failure { code: 1, error })

@@ -2,8 +2,8 @@
 //!
 //! | thread | waits for | does |
 //! |---|---|---|
-//! | `tap` | frames of the TAP | seals, sends |
-//! | `udp` | data messages of the UDP sockets | opens, checks, writes to the TAP |
+//! | `tap-N`, for each lane | frames of its queue of the TAP | seals, sends |
+//! | `udp-N`, for each lane | data messages of its UDP sockets | opens, checks, writes to the TAP |
 //! | `handshake` | all other datagrams | shakes hands; a flood of them is its affair alone |
 //! | `timer` | time | WireGuard's timers |
 //! | `roam` | changes of this node's addresses | tells every peer with a session |
@@ -13,21 +13,22 @@
 //! It holds no capability: everything it uses was opened by its keeper.
 
 use crate::aead::Cipher;
+use crate::batch::PerLane;
 use crate::device::{Device, TICK};
 use crate::io::address_watch::AddressWatch;
 use crate::io::control_server;
 use crate::io::state_file::StateFile;
-use crate::io::tap::Tap;
-use crate::io::udp::{Sockets, UdpSockets};
 use crate::io::{clock, key_file, offload_test, process};
 use crate::keeper::KeeperClient;
+use crate::lane::LaneNumber;
 use crate::offload::{Offloads, Standing, Without};
-use crate::outbound::Outbound;
 use arc_swap::ArcSwapOption;
 use gate::Gate;
+pub use lane_io::InheritedLane;
+use lane_io::LaneIo;
 use nix::poll::{PollTimeout, poll};
 use predecessor::Heir;
-use std::io::{self};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
@@ -39,6 +40,7 @@ use tracing::{info, warn};
 mod carry;
 mod control;
 mod gate;
+mod lane_io;
 mod predecessor;
 mod successor;
 
@@ -60,12 +62,8 @@ const ANNOUNCEMENTS: u32 = 16;
 /// What the keeper hands over.
 #[derive(Debug)]
 pub struct Inherited {
-    /// The TAP.
-    pub tap: OwnedFd,
-    /// The UDP sockets of data messages.
-    pub udp: Sockets,
-    /// The UDP sockets of all else.
-    pub handshakes: Sockets,
+    /// What belongs to each lane; one at least.
+    pub lanes: Vec<InheritedLane>,
     /// The listening control socket.
     pub control: OwnedFd,
     /// The way to ask the keeper.
@@ -83,23 +81,22 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// The name of the TAP.
     pub device: String,
-    /// The UDP port.
+    /// The UDP port of the first lane; the others have those behind it.
     pub port: u16,
+    /// Lanes that stay open without load.
+    pub open_lanes: u8,
     /// Offloads that are not wanted.
     pub without: Without,
 }
 
 struct DataPlane {
     device: Device,
-    tap: Tap,
-    udp: UdpSockets,
-    handshakes: UdpSockets,
+    /// By their numbers; never empty.
+    lanes: Vec<LaneIo>,
     offloads: Arc<Offloads>,
     options: Options,
     started: Instant,
     control: Mutex<control::Control>,
-    tap_gate: Gate,
-    udp_gate: Gate,
     handshakes_gate: Gate,
     /// Who gets the datagrams that are not for this data plane, while there is such a one.
     heir: ArcSwapOption<Heir>,
@@ -110,31 +107,34 @@ struct DataPlane {
 /// Runs the data plane for ever.
 pub fn run(inherited: Inherited, options: Options) -> Result<(), Box<dyn std::error::Error>> {
     process::abort_on_panic();
-    let key = key_file::load_or_make(&options.state_dir)?;
+    let numbers: Vec<LaneNumber> = LaneNumber::first(inherited.lanes.len()).collect();
+    let keys = numbers
+        .iter()
+        .map(|lane| key_file::load_or_make(&options.state_dir, *lane))
+        .collect::<Result<Vec<_>, _>>()?;
     process::drop_privileges()?;
-    let tap = Tap::inherit(inherited.tap);
+    let taking_over = inherited.predecessor.is_some();
     let offloads = Arc::new(Offloads::new(&options.without));
-    offload_test::run(&tap, &offloads);
-    let udp = UdpSockets::inherit(inherited.udp, Arc::clone(&offloads))?;
-    let handshakes = UdpSockets::inherit(inherited.handshakes, Arc::clone(&offloads))?;
+    let lanes = numbers.iter().zip(inherited.lanes);
+    let lanes = lanes
+        .map(|(number, lane)| LaneIo::new(*number, lane, &offloads, taking_over))
+        .collect::<io::Result<Vec<_>>>()?;
+    let first = lanes.first().ok_or("no lane was handed on")?;
+    offload_test::run(&first.tap, &offloads);
     let now = clock::now();
     let plane = Arc::new(DataPlane {
-        device: Device::new(key, clock::random()?, now),
-        tap,
-        udp,
-        handshakes,
+        device: Device::with_lanes(keys, clock::random()?, now),
+        lanes,
         offloads,
         control: Mutex::new(control::Control::new(
             StateFile::new(&options.state_dir),
             KeeperClient::new(inherited.keeper),
-            inherited.predecessor.is_some(),
+            taking_over,
         )),
         options,
         started: now,
-        tap_gate: Gate::new(false)?,
-        udp_gate: Gate::new(false)?,
         // A predecessor reads these sockets as well, and passes on what is not its own.
-        handshakes_gate: Gate::new(inherited.predecessor.is_some())?,
+        handshakes_gate: Gate::new(taking_over)?,
         heir: ArcSwapOption::empty(),
         taking_over: AtomicBool::new(false),
     });
@@ -151,12 +151,20 @@ pub fn run(inherited: Inherited, options: Options) -> Result<(), Box<dyn std::er
         }
     }
     spawn("timer", &plane, DataPlane::tick)?;
-    match takeover {
-        Some(takeover) => plane.take_over(&takeover)?,
-        None => spawn("udp", &plane, DataPlane::carry_in)?,
+    for (at, lane) in plane.lanes.iter().enumerate() {
+        spawn(&lane.thread("udp"), &plane, move |plane| {
+            plane.carry_in(&plane.lanes[at])
+        })?;
+    }
+    if let Some(takeover) = takeover {
+        plane.take_over(&takeover)?;
     }
     spawn("handshake", &plane, DataPlane::answer_handshakes)?;
-    spawn("tap", &plane, DataPlane::carry_out)?;
+    for (at, lane) in plane.lanes.iter().enumerate() {
+        spawn(&lane.thread("tap"), &plane, move |plane| {
+            plane.carry_out(&plane.lanes[at])
+        })?;
+    }
     spawn("roam", &plane, DataPlane::announce_addresses)?;
     let keeper = UnixStream::from(inherited.heir);
     spawn("heir", &plane, move |plane| plane.await_heirs(&keeper))?;
@@ -183,6 +191,16 @@ fn spawn(
 }
 
 impl DataPlane {
+    /// Sends messages, each by its lane.
+    fn transmit(&self, out: &PerLane) {
+        for (number, datagrams) in out.lanes() {
+            // There is no lane beyond those that the device has keys for.
+            if let Some(lane) = self.lanes.get(number.index()) {
+                lane.udp.send(datagrams, self.device.drops());
+            }
+        }
+    }
+
     /// Peers follow this node to a new address when they hear from it, and it may have nothing to
     /// say: without this, whoever only sends goes on to the old one.
     fn announce_addresses(&self) -> io::Result<()> {
@@ -220,9 +238,9 @@ impl DataPlane {
             }
             if (changed || settling) && told < ANNOUNCEMENTS {
                 told += 1;
-                let mut out = Outbound::default();
-                self.device.announce(now, &mut out.datagrams);
-                self.udp.send(&out.datagrams, self.device.drops());
+                let mut out = PerLane::default();
+                self.device.announce(now, &mut out);
+                self.transmit(&out);
                 settling = changed;
             } else {
                 // Not told yet: it is, once this second has passed and it is quiet.
@@ -232,21 +250,21 @@ impl DataPlane {
     }
 
     fn tick(&self) -> io::Result<()> {
-        let mut out = Outbound::default();
+        let mut out = PerLane::default();
         for round in 0_u32.. {
             // The process has nothing else to wait for here: time itself is the event.
             let timeout = PollTimeout::try_from(TICK).map_err(io::Error::other)?;
             let _ = poll(&mut [], timeout);
             let now = clock::now();
             if self.heir.load().is_none() {
-                self.device.handle_timeout(now, &mut out.datagrams);
+                self.device.handle_timeout(now, &mut out);
             }
             if self.taking_over.load(Ordering::Relaxed) && round % ANNOUNCE == 0 {
                 // Whoever only sends learns of the new session by what comes over it; one of these
                 // may be lost.
-                self.device.announce(now, &mut out.datagrams);
+                self.device.announce(now, &mut out);
             }
-            self.udp.send(&out.datagrams, self.device.drops());
+            self.transmit(&out);
             out.clear();
         }
         Ok(())

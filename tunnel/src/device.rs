@@ -6,15 +6,15 @@
 //! from a timer, [`Device::apply`] from control. None of them waits for another longer than a lane
 //! takes for one batch.
 
-use crate::batch::Datagrams;
+use crate::batch::{ByLane, Datagrams};
 use crate::capture::Capture;
 use crate::engine::BoringtunEngine;
-use crate::forwarding::Forwarding;
-use crate::handover::Inheritance;
+use crate::forwarding::{Forwarding, Pairs, Peer};
+use crate::handover::{InUse, Inheritance};
 use crate::handshake_limit::HandshakeLimits;
 use crate::inbound::Inbound;
 use crate::key::{PrivateKey, PublicKey};
-use crate::lane::{Lane, LaneKeys};
+use crate::lane::{Lane, LaneKeys, LaneNumber};
 use crate::node::NodeId;
 use crate::outbound::Outbound;
 use crate::reject::{Drops, Reject};
@@ -36,19 +36,49 @@ use std::time::{Duration, Instant};
 /// retransmissions have a jitter of 333 ms.
 pub const TICK: Duration = Duration::from_millis(100);
 
+/// With so many peers at most all are greeted when they become known; beyond, by the first packet for them.
+const EAGER: usize = 1_000;
+
+/// A pair is ended when the one that takes its place has carried packets for so long: none is under way by the old one any
+/// more.
+const GRACE: Duration = Duration::from_secs(10);
+
 /// The data plane of a node.
 #[derive(Debug)]
 pub struct Device {
-    private: PrivateKey,
-    public: PublicKey,
+    /// By the number of the lane; never empty.
+    own: Vec<OwnLane>,
     table: ArcSwapOption<Forwarding>,
     control: Mutex<Control>,
-    mac1: Mac1,
     limits: Mutex<HandshakeLimits>,
-    cookies: Cookies,
     drops: Drops,
     capture: Capture,
     totals: Totals,
+}
+
+/// One of this node's lanes: its key, and what only depends on that.
+#[derive(Debug)]
+struct OwnLane {
+    private: PrivateKey,
+    public: PublicKey,
+    mac1: Mac1,
+    cookies: Cookies,
+}
+
+impl OwnLane {
+    fn new(private: PrivateKey) -> Self {
+        let public = private.public();
+        let key = boringtun::x25519::PublicKey::from(*public.as_bytes());
+        Self {
+            mac1: Mac1::new(&public),
+            cookies: Cookies {
+                asking: RateLimiter::new(&key, 0),
+                unlimited: BoringtunEngine::unlimited(&public),
+            },
+            public,
+            private,
+        }
+    }
 }
 
 /// What only a change of state touches.
@@ -80,35 +110,47 @@ impl std::fmt::Debug for Cookies {
 }
 
 impl Device {
-    /// A data plane without a state. `seed` is 32 random bytes: session indices come from it.
+    /// A data plane with one lane and without a state. `seed` is 32 random bytes: session indices come from it.
     pub fn new(private: PrivateKey, seed: [u8; 32], now: Instant) -> Self {
+        Self::with_lanes(vec![private], seed, now)
+    }
+
+    /// The same with a lane for each key, of which [`LaneNumber::MAX`] count.
+    ///
+    /// # Panics
+    /// Without a key.
+    pub fn with_lanes(keys: Vec<PrivateKey>, seed: [u8; 32], now: Instant) -> Self {
         crate::clock::observe(now);
-        let public = private.public();
-        let key = boringtun::x25519::PublicKey::from(*public.as_bytes());
+        assert!(!keys.is_empty(), "a node has one lane at least");
+        let keys = keys.into_iter().take(LaneNumber::MAX.into());
         Self {
-            public,
+            own: keys.map(OwnLane::new).collect(),
             table: ArcSwapOption::empty(),
             control: Mutex::new(Control {
                 seed,
                 indices: 0,
                 inheritance: Inheritance::default(),
             }),
-            mac1: Mac1::new(&public),
             limits: Mutex::new(HandshakeLimits::default()),
-            cookies: Cookies {
-                asking: RateLimiter::new(&key, 0),
-                unlimited: BoringtunEngine::unlimited(&public),
-            },
             drops: Drops::default(),
             capture: Capture::default(),
             totals: Totals::default(),
-            private,
         }
     }
 
-    /// This node's key.
+    /// The key of this node's first lane.
     pub fn public_key(&self) -> PublicKey {
-        self.public
+        self.own[0].public
+    }
+
+    /// The keys of all its lanes.
+    pub fn public_keys(&self) -> impl Iterator<Item = PublicKey> {
+        self.own.iter().map(|own| own.public)
+    }
+
+    fn own(&self, lane: LaneNumber) -> &OwnLane {
+        // Whoever has more numbers than there are lanes speaks for the first.
+        self.own.get(lane.index()).unwrap_or(&self.own[0])
     }
 
     /// Drops by reason.
@@ -126,46 +168,28 @@ impl Device {
         self.table.load_full()
     }
 
-    /// Puts a state in force. Lanes that it keeps keep their sessions; new ones start a handshake,
-    /// whose messages are left in `out`.
-    pub fn apply(&self, state: Checked, now: Instant, out: &mut Datagrams) {
+    /// Puts a state in force. Pairs of lanes that it keeps keep their sessions; those that another key takes the place of
+    /// carry packets until the new ones are proven. Handshakes that start are left in `out`.
+    pub fn apply(&self, state: Checked, now: Instant, out: &mut impl ByLane) {
         let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.table();
         let mut indices: BTreeSet<u32> = lanes(old.as_deref()).map(|lane| lane.index()).collect();
         indices.extend(&control.inheritance.indices);
-        let mut fresh = Vec::new();
-        let table = Forwarding::new(state, &mut |peer, desired| {
-            let kept = old.as_deref().and_then(|old| {
-                let (_, lane) = old.lane_by_key(&desired.public_key)?;
-                lane.serves(peer, desired).then(|| Arc::clone(lane))
-            });
-            if let Some(lane) = kept {
-                let before = old
-                    .as_deref()
-                    .and_then(|old| desired_endpoint(old, peer, &desired.public_key));
-                if before != desired.endpoint {
-                    lane.set_endpoint(desired.endpoint);
-                }
-                return lane;
-            }
-            let index = control.index(&mut indices);
-            let keys = LaneKeys {
-                private: &self.private,
-                index,
-            };
-            let lane = Arc::new(Lane::new(peer, desired, &keys));
-            // What is heard counts until the first state of our own; later ones know better.
-            let heard = control.inheritance.in_use.get(&desired.public_key);
-            if let (None, Some(&heard)) = (&old, heard) {
-                lane.set_endpoint(Some(heard));
-            }
-            fresh.push(Arc::clone(&lane));
-            lane
-        });
+        let mut renewal = Renewal {
+            device: self,
+            control: &mut control,
+            old: old.as_deref(),
+            indices,
+            is_small: state.peers.len() <= EAGER,
+            fresh: Vec::new(),
+            now,
+        };
+        let table = Forwarding::new(state, self.own.len(), &mut renewal);
+        let fresh = renewal.fresh;
         let removed: Vec<_> = lanes(old.as_deref())
             .filter(|lane| {
-                let kept = table.lane_by_key(&lane.public_key());
-                !kept.is_some_and(|(_, kept)| Arc::ptr_eq(kept, lane))
+                let kept = table.lanes_by_key(lane.own(), &lane.public_key());
+                !kept.iter().any(|kept| Arc::ptr_eq(kept, lane))
             })
             .cloned()
             .collect();
@@ -176,38 +200,54 @@ impl Device {
             match table.peer(lane.peer()) {
                 // A new key of the same peer: its lane takes over what waited for the old one.
                 Some(peer) if !waited.is_empty() => {
-                    peer.lane(0).send(&waited, now, &self.drops, out);
+                    let heir = peer.lane(lane.own(), 0);
+                    heir.send(&waited, now, &self.drops, out.of(heir.own()));
                 }
                 Some(_) => {}
                 None => self.drops.add(Reject::PeerRemoved, waited.len() as u64),
             }
         }
         drop(control);
-        fresh.iter().for_each(|lane| lane.initiate(now, out));
+        for lane in &fresh {
+            lane.initiate(now, out.of(lane.own()));
+        }
     }
 
     /// Starts a new handshake at once with one peer, or with all. The sessions in use go on until
     /// the new ones are proven. Returns how many lanes that are.
-    pub fn rekey(&self, peer: Option<NodeId>, now: Instant, out: &mut Datagrams) -> usize {
+    pub fn rekey(&self, peer: Option<NodeId>, now: Instant, out: &mut impl ByLane) -> usize {
         let table = self.table();
-        lanes(table.as_deref())
-            .filter(|lane| peer.is_none_or(|peer| lane.peer() == peer))
-            .map(|lane| lane.initiate(now, out))
-            .count()
+        let peers = table.iter().flat_map(|table| table.peers());
+        let mut count = 0;
+        for peer in peers.filter(|one| peer.is_none_or(|peer| one.id == peer)) {
+            for (at, lane) in peer.lanes.iter().enumerate() {
+                // Those that were never used wait for their first packet.
+                if at == 0 || lane.is_alive(now) {
+                    lane.initiate(now, out.of(lane.own()));
+                    count += 1;
+                }
+            }
+        }
+        count
     }
 
     /// Shows every peer with a session from where this node sends now: its own addresses changed,
     /// and peers that only send would go on to the old one.
-    pub fn announce(&self, now: Instant, out: &mut Datagrams) {
+    pub fn announce(&self, now: Instant, out: &mut impl ByLane) {
         let table = self.table();
-        lanes(table.as_deref()).for_each(|lane| lane.announce(now, out));
+        lanes(table.as_deref()).for_each(|lane| lane.announce(now, out.of(lane.own())));
     }
 
     /// What a successor has to know of the lanes.
     pub fn inheritance(&self, now: Instant) -> Inheritance {
         let table = self.table();
-        let in_use =
-            lanes(table.as_deref()).filter_map(|lane| Some((lane.public_key(), lane.in_use(now)?)));
+        let in_use = lanes(table.as_deref()).filter_map(|lane| {
+            Some(InUse {
+                own: lane.own(),
+                public_key: lane.public_key(),
+                endpoint: lane.in_use(now)?,
+            })
+        });
         Inheritance {
             in_use: in_use.collect(),
             indices: lanes(table.as_deref()).map(|lane| lane.index()).collect(),
@@ -228,38 +268,45 @@ impl Device {
 
     /// Lanes that had a session when this data plane took over, and have none here yet. With `press`
     /// they try again now: a message may be lost, and there is no time for WireGuard's own pace.
-    pub fn missing(&self, press: bool, now: Instant, out: &mut Datagrams) -> usize {
+    pub fn missing(&self, press: bool, now: Instant, out: &mut impl ByLane) -> usize {
         let control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
-        let table = self.table();
-        let lane_of = |key| table.as_ref()?.lane_by_key(key).map(|(_, lane)| lane);
-        let inherited = control.inheritance.in_use.keys().filter_map(lane_of);
-        inherited
-            .filter(|lane| lane.in_use(now).is_none())
-            .inspect(|lane| {
+        let Some(table) = self.table() else {
+            return 0;
+        };
+        let mut count = 0;
+        for in_use in &control.inheritance.in_use {
+            let lanes = table.lanes_by_key(in_use.own, &in_use.public_key);
+            if let Some(lane) = lanes.first()
+                && lane.in_use(now).is_none()
+            {
+                count += 1;
                 if press {
-                    lane.initiate(now, out);
+                    lane.initiate(now, out.of(lane.own()));
                 }
-            })
-            .count()
+            }
+        }
+        count
     }
 
     /// Starts new handshakes on the lanes that have a session.
-    pub fn rekey_in_use(&self, now: Instant, out: &mut Datagrams) {
+    pub fn rekey_in_use(&self, now: Instant, out: &mut impl ByLane) {
         let table = self.table();
         lanes(table.as_deref())
             .filter(|lane| lane.in_use(now).is_some())
-            .for_each(|lane| lane.initiate(now, out));
+            .for_each(|lane| lane.initiate(now, out.of(lane.own())));
     }
 
-    /// Whether a datagram is this data plane's affair while another takes over: it belongs to one of
-    /// its sessions, or is of no use to anybody. Handshakes and answers to them are not: a session
+    /// Whether a datagram that came to lane `own` is this data plane's affair while another takes over: it belongs to one
+    /// of its sessions, or is of no use to anybody. Handshakes and answers to them are not: a session
     /// that is made now would end with this process.
-    pub fn keeps(&self, datagram: &[u8]) -> bool {
+    pub fn keeps(&self, own: LaneNumber, datagram: &[u8]) -> bool {
         match Message::parse(datagram) {
             Ok(Message::Data { receiver }) => self
                 .table()
                 .is_some_and(|table| table.lane_by_index(receiver).is_some()),
-            Ok(Message::Initiation | Message::Response { .. }) => !self.mac1.verify(datagram),
+            Ok(Message::Initiation | Message::Response { .. }) => {
+                !self.own(own).mac1.verify(datagram)
+            }
             Ok(Message::Cookie { .. }) => false,
             Err(_) => true,
         }
@@ -288,10 +335,52 @@ impl Device {
     }
 
     /// Advances all timers; messages that are due are left in `out`.
-    pub fn handle_timeout(&self, now: Instant, out: &mut Datagrams) {
+    pub fn handle_timeout(&self, now: Instant, out: &mut impl ByLane) {
         crate::clock::observe(now);
-        let table = self.table();
-        lanes(table.as_deref()).for_each(|lane| lane.handle_timeout(now, &self.drops, out));
+        let Some(table) = self.table() else {
+            return;
+        };
+        for peer in table.peers() {
+            for lane in peer.all_lanes() {
+                lane.handle_timeout(now, &self.drops, out.of(lane.own()));
+                self.send_instead(peer, lane, now, out);
+            }
+            for lane in &peer.older {
+                self.retire(peer, lane, now, out);
+            }
+        }
+    }
+
+    /// What waits for a pair that nobody answers on goes by another that works.
+    fn send_instead(&self, peer: &Peer, lane: &Arc<Lane>, now: Instant, out: &mut impl ByLane) {
+        if !lane.is_silent() {
+            return;
+        }
+        let other = peer.lane(lane.own(), 0);
+        if other.is_proven() && !Arc::ptr_eq(other, lane) {
+            let waited = lane.take_waiting();
+            if !waited.is_empty() {
+                other.send(&waited, now, &self.drops, out.of(other.own()));
+            }
+        }
+    }
+
+    /// Ends a pair whose place another has taken: once that one has carried packets for long enough that none is under way
+    /// by the old one any more, or when the old one has no session left.
+    fn retire(&self, peer: &Peer, lane: &Lane, now: Instant, out: &mut impl ByLane) {
+        let mut heirs = peer.lanes.iter().filter(|heir| heir.own() == lane.own());
+        let is_replaced = heirs.any(|heir| {
+            let age = heir.snapshot(now).handshake_age;
+            age.is_some_and(|age| age >= GRACE)
+        });
+        if !is_replaced && lane.is_alive(now) {
+            return;
+        }
+        let waited = lane.close();
+        if !waited.is_empty() {
+            let heir = peer.lane(lane.own(), 0);
+            heir.send(&waited, now, &self.drops, out.of(heir.own()));
+        }
     }
 
     /// Whether an initiation whose first MAC is right may be looked at.
@@ -301,6 +390,7 @@ impl Device {
     /// has a share of its own.
     fn admit<'a>(
         &self,
+        own: &OwnLane,
         message: &'a [u8],
         from: SocketAddr,
         now: Instant,
@@ -308,8 +398,8 @@ impl Device {
     ) -> Result<Packet<'a>, Reject> {
         let refusal = self.limits().claimed(from.ip(), now);
         let limiter = match refusal {
-            None => &*self.cookies.unlimited,
-            Some(_) => &self.cookies.asking,
+            None => &*own.cookies.unlimited,
+            Some(_) => &own.cookies.asking,
         };
         let mut cookie = [0; crate::engine::HANDSHAKE_MAX];
         match limiter.verify_packet(Some(from.ip()), message, &mut cookie) {
@@ -328,48 +418,45 @@ impl Device {
         self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes a handshake message that came to our lane `own`.
     pub(crate) fn handle_handshake(
         &self,
         table: &Forwarding,
-        kind: Message,
+        own: LaneNumber,
         message: &[u8],
         from: SocketAddr,
         now: Instant,
-        out: &mut Datagrams,
+        out: &mut impl ByLane,
     ) -> Result<(), Reject> {
         let lane_of = |receiver| table.lane_by_index(receiver).map(|(_, lane)| lane);
-        let lane = match kind {
+        let number = own;
+        let own = self.own(number);
+        let lane = match Message::parse(message)? {
             Message::Initiation => {
-                self.verify_mac1(message)?;
-                let Packet::HandshakeInit(initiation) = self.admit(message, from, now, out)? else {
+                verify_mac1(&own.mac1, message)?;
+                let Packet::HandshakeInit(initiation) =
+                    self.admit(own, message, from, now, out.of(number))?
+                else {
                     return Err(Reject::WgMalformed);
                 };
-                let secret = self.private.to_static_secret();
-                let public = boringtun::x25519::PublicKey::from(*self.public.as_bytes());
+                let secret = own.private.to_static_secret();
+                let public = boringtun::x25519::PublicKey::from(*own.public.as_bytes());
                 let half = parse_handshake_anon(&secret, &public, &initiation)
                     .map_err(|_| Reject::WgHandshake)?;
                 let key = PublicKey::new(half.peer_static_public);
-                &table.lane_by_key(&key).ok_or(Reject::WgUnknownPeer)?.1
+                return answer(table.lanes_by_key(number, &key), message, from, now, out);
             }
             // An answer names an index that only our initiation carried: whoever does not know one
             // is done with before any limit, and uses up nobody's share.
             Message::Response { receiver } => {
                 let lane = lane_of(receiver).ok_or(Reject::WgUnknownIndex)?;
-                self.verify_mac1(message)?;
+                verify_mac1(&self.own(lane.own()).mac1, message)?;
                 lane
             }
             Message::Cookie { receiver } => lane_of(receiver).ok_or(Reject::WgUnknownIndex)?,
             Message::Data { .. } => return Err(Reject::WgMalformed),
         };
-        lane.handle_handshake(message, from, now, out)
-    }
-
-    fn verify_mac1(&self, message: &[u8]) -> Result<(), Reject> {
-        if self.mac1.verify(message) {
-            Ok(())
-        } else {
-            Err(Reject::WgMac1)
-        }
+        lane.handle_handshake(message, from, now, out.of(lane.own()))
     }
 
     /// Adds what a batch did to the totals.
@@ -418,11 +505,110 @@ impl Device {
     }
 }
 
+/// Answers an initiation for every pair that it may be for. It does not tell which pre-shared key its sender has: while one
+/// is changed there are two, each side may be late, and the sender takes the answer that is right.
+fn answer(
+    lanes: &[Arc<Lane>],
+    message: &[u8],
+    from: SocketAddr,
+    now: Instant,
+    out: &mut impl ByLane,
+) -> Result<(), Reject> {
+    let mut outcome = Err(Reject::WgUnknownPeer);
+    for lane in lanes {
+        let done = lane.handle_handshake(message, from, now, out.of(lane.own()));
+        outcome = match outcome {
+            Ok(()) => Ok(()),
+            Err(_) => done,
+        };
+    }
+    outcome
+}
+
+fn verify_mac1(mac1: &Mac1, message: &[u8]) -> Result<(), Reject> {
+    match mac1.verify(message) {
+        true => Ok(()),
+        false => Err(Reject::WgMac1),
+    }
+}
+
 fn lanes(table: Option<&Forwarding>) -> impl Iterator<Item = &Arc<Lane>> {
-    table
-        .into_iter()
-        .flat_map(Forwarding::peers)
-        .flat_map(|peer| &peer.lanes)
+    table.into_iter().flat_map(Forwarding::lanes)
+}
+
+/// What a new table takes over from the one before, and what it needs anew.
+struct Renewal<'a> {
+    device: &'a Device,
+    control: &'a mut Control,
+    old: Option<&'a Forwarding>,
+    /// Session indices that are taken.
+    indices: BTreeSet<u32>,
+    /// There are so few peers that all are greeted at once.
+    is_small: bool,
+    /// Pairs whose handshake starts at once.
+    fresh: Vec<Arc<Lane>>,
+    now: Instant,
+}
+
+impl Pairs for Renewal<'_> {
+    fn pair(
+        &mut self,
+        peer: NodeId,
+        own: LaneNumber,
+        desired: &crate::state::Lane,
+        first: bool,
+    ) -> Arc<Lane> {
+        let kept = self.old.and_then(|old| {
+            let lanes = old.lanes_by_key(own, &desired.public_key);
+            lanes.iter().find(|lane| lane.serves(peer, own, desired))
+        });
+        if let Some(lane) = kept {
+            let before = self
+                .old
+                .and_then(|old| desired_endpoint(old, peer, &desired.public_key));
+            if before != desired.endpoint {
+                lane.set_endpoint(desired.endpoint);
+            }
+            return Arc::clone(lane);
+        }
+        let replaces = self.old.and_then(|old| old.peer(peer)).is_some_and(|peer| {
+            let mut lanes = peer.all_lanes().filter(|lane| lane.own() == own);
+            lanes.any(|lane| lane.is_alive(self.now))
+        });
+        let inherited = &self.control.inheritance.in_use;
+        // What is heard counts until the first state of our own; later ones know better.
+        let heard = inherited.iter().find(|in_use| {
+            self.old.is_none() && (in_use.own, in_use.public_key) == (own, desired.public_key)
+        });
+        let heard = heard.map(|in_use| in_use.endpoint);
+        let eager = replaces || heard.is_some() || (self.is_small && first);
+        let keys = LaneKeys {
+            own,
+            private: &self.device.own(own).private,
+            index: self.control.index(&mut self.indices),
+            eager,
+        };
+        let lane = Arc::new(Lane::new(peer, desired, &keys));
+        if heard.is_some() {
+            lane.set_endpoint(heard);
+        }
+        if eager {
+            self.fresh.push(Arc::clone(&lane));
+        }
+        lane
+    }
+
+    fn older(&mut self, peer: NodeId, lanes: &[Arc<Lane>]) -> Vec<Arc<Lane>> {
+        let Some(before) = self.old.and_then(|old| old.peer(peer)) else {
+            return Vec::new();
+        };
+        let is_kept = |lane: &Arc<Lane>| lanes.iter().any(|kept| Arc::ptr_eq(kept, lane));
+        let older = before.all_lanes().filter(|lane| !is_kept(lane));
+        older
+            .filter(|lane| lane.in_use(self.now).is_some())
+            .cloned()
+            .collect()
+    }
 }
 
 fn desired_endpoint(table: &Forwarding, peer: NodeId, key: &PublicKey) -> Option<SocketAddr> {

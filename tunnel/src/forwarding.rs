@@ -5,7 +5,7 @@
 
 use crate::identity::Identity;
 use crate::key::PublicKey;
-use crate::lane::Lane;
+use crate::lane::{Lane, LaneNumber};
 use crate::mtu;
 use crate::node::{ClusterId, NodeId};
 use crate::owners::Owners;
@@ -34,7 +34,7 @@ pub struct Forwarding {
     identities: BTreeMap<ClusterId, HashSet<Identity>>,
     peers: BTreeMap<NodeId, Arc<Peer>>,
     by_index: HashMap<u32, (Arc<Peer>, Arc<Lane>)>,
-    by_key: BTreeMap<PublicKey, (Arc<Peer>, Arc<Lane>)>,
+    by_key: HashMap<(LaneNumber, PublicKey), Vec<Arc<Lane>>>,
 }
 
 /// A peer, ready for packets.
@@ -50,21 +50,51 @@ pub struct Peer {
     pub overlay: Ipv4Addr,
     /// The MTU of the underlay path, in bytes.
     pub path_mtu: u16,
-    /// Its lanes; never empty.
+    /// The pairs of a lane of ours and one of its; never empty. Pair `k` is of our lane `k` and its lane `k`, each count
+    /// beginning anew where a side has fewer.
     pub lanes: Vec<Arc<Lane>>,
+    /// Pairs that another key took the place of, as long as they have a session: they carry packets until the new one
+    /// is proven, and open what is under way.
+    pub older: Vec<Arc<Lane>>,
+    /// How many lanes this node has with it.
+    own_lanes: usize,
 }
 
-/// A lane that a new state needs and the old table may have.
-pub(crate) type LaneOf<'a> = dyn FnMut(NodeId, &crate::state::Lane) -> Arc<Lane> + 'a;
+/// The pairs that a new state needs, which the old table may have.
+pub(crate) trait Pairs {
+    /// The pair of a lane of ours and one of a peer's. `first`: of the two that all nodes have.
+    fn pair(
+        &mut self,
+        peer: NodeId,
+        own: LaneNumber,
+        desired: &crate::state::Lane,
+        first: bool,
+    ) -> Arc<Lane>;
+
+    /// Pairs with a peer that are none of `lanes` and still have a session.
+    fn older(&mut self, peer: NodeId, lanes: &[Arc<Lane>]) -> Vec<Arc<Lane>>;
+}
 
 impl Forwarding {
-    /// Makes the table of a state; `lane` finds or makes the lanes.
-    pub(crate) fn new(state: Checked, lane: &mut LaneOf<'_>) -> Self {
+    /// Makes the table of a state for a node with `own_lanes` lanes.
+    pub(crate) fn new(state: Checked, own_lanes: usize, pairs: &mut impl Pairs) -> Self {
+        let own: Vec<LaneNumber> = LaneNumber::first(own_lanes.max(1)).collect();
         let mut peers = BTreeMap::new();
         let mut by_index = HashMap::new();
-        let mut by_key = BTreeMap::new();
+        let mut by_key: HashMap<_, Vec<Arc<Lane>>> = HashMap::new();
         for (&id, peer) in &state.peers {
-            let lanes: Vec<_> = peer.lanes.iter().map(|desired| lane(id, desired)).collect();
+            let own = match peer.kind {
+                PeerKind::Native => &own[..],
+                // It knows one key of ours.
+                PeerKind::Foreign { .. } => &own[..1],
+            };
+            let lanes: Vec<_> = (0..own.len().max(peer.lanes.len()))
+                .map(|at| {
+                    let desired = &peer.lanes[at % peer.lanes.len()];
+                    pairs.pair(id, own[at % own.len()], desired, at == 0)
+                })
+                .collect();
+            let older = pairs.older(id, &lanes);
             let peer = Arc::new(Peer {
                 id,
                 name: peer.name.clone(),
@@ -72,10 +102,13 @@ impl Forwarding {
                 overlay: id.overlay_address(),
                 path_mtu: peer.path_mtu,
                 lanes,
+                older,
+                own_lanes: own.len(),
             });
-            for lane in &peer.lanes {
+            for lane in peer.all_lanes() {
                 by_index.insert(lane.index(), (Arc::clone(&peer), Arc::clone(lane)));
-                by_key.insert(lane.public_key(), (Arc::clone(&peer), Arc::clone(lane)));
+                let key = (lane.own(), lane.public_key());
+                by_key.entry(key).or_default().push(Arc::clone(lane));
             }
             peers.insert(id, peer);
         }
@@ -135,17 +168,51 @@ impl Forwarding {
         self.by_index.get(&(receiver >> 8))
     }
 
-    /// The lane that a key belongs to.
-    pub(crate) fn lane_by_key(&self, key: &PublicKey) -> Option<&(Arc<Peer>, Arc<Lane>)> {
-        self.by_key.get(key)
+    /// The pairs of a lane of ours and the peer's lane with this key, the one in force first: another pre-shared key makes
+    /// another pair.
+    pub(crate) fn lanes_by_key(&self, own: LaneNumber, key: &PublicKey) -> &[Arc<Lane>] {
+        let lanes = self.by_key.get(&(own, *key));
+        lanes.map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// All pairs with all peers.
+    pub(crate) fn lanes(&self) -> impl Iterator<Item = &Arc<Lane>> {
+        self.peers.values().flat_map(|peer| peer.all_lanes())
     }
 }
 
 impl Peer {
-    /// The lane of a flow.
-    pub fn lane(&self, flow: u32) -> &Arc<Lane> {
-        let count = u32::try_from(self.lanes.len()).unwrap_or(u32::MAX);
-        &self.lanes[usize::try_from(flow % count.max(1)).unwrap_or_default()]
+    /// The pair by which a flow goes that the kernel gave to our lane `own`: it keeps to it. One that is not proven is
+    /// passed by only where another key took the place of one that is, or where nobody answers on it.
+    pub fn lane(&self, own: LaneNumber, flow: u32) -> &Arc<Lane> {
+        let lane = self.lane_of(own, flow);
+        if lane.is_proven() || (self.older.is_empty() && !lane.is_silent()) {
+            return lane;
+        }
+        self.other_than(lane).unwrap_or(lane)
+    }
+
+    fn lane_of(&self, own: LaneNumber, flow: u32) -> &Arc<Lane> {
+        let (own, count) = (own.index(), self.lanes.len());
+        // Of a foreign peer, which has fewer pairs than we have lanes.
+        let own = own % count.min(self.own_lanes);
+        let pairs = (count - own).div_ceil(self.own_lanes);
+        let pair = usize::try_from(flow).unwrap_or_default() % pairs;
+        &self.lanes[own + pair * self.own_lanes]
+    }
+
+    /// A proven pair to go by instead.
+    fn other_than(&self, lane: &Arc<Lane>) -> Option<&Arc<Lane>> {
+        let proven = |other: &&Arc<Lane>| other.is_proven();
+        let before = self.older.iter().filter(proven);
+        let nearest = before.min_by_key(|older| older.own() != lane.own());
+        let any = || self.lanes.iter().find(proven).filter(|_| lane.is_silent());
+        nearest.or_else(any)
+    }
+
+    /// All pairs, those in force first.
+    pub fn all_lanes(&self) -> impl Iterator<Item = &Arc<Lane>> {
+        self.lanes.iter().chain(&self.older)
     }
 
     /// The largest plaintext of one message to this peer, where it is reached at `endpoint`.

@@ -18,13 +18,13 @@
 //! predecessor or by the keeper: it is the one of the two that has proven nothing yet.
 
 use crate::key::PublicKey;
+use crate::lane::LaneNumber;
 use crate::status::Counters;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// The version of this protocol. A predecessor that speaks another ends, as by a crash.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What a successor says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,11 +57,22 @@ pub enum Predecessor {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Inheritance {
-    /// The lanes that have a session, by the peer's key, and where the peer was heard last; it may
-    /// have roamed.
-    pub in_use: BTreeMap<PublicKey, SocketAddr>,
+    /// The pairs of lanes that have a session.
+    pub in_use: Vec<InUse>,
     /// Upper 24 bits of every session index of the predecessor's.
     pub indices: Vec<u32>,
+}
+
+/// A pair of lanes with a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InUse {
+    /// This node's lane.
+    pub own: LaneNumber,
+    /// The key of the peer's.
+    pub public_key: PublicKey,
+    /// Where the peer was heard last; it may have roamed.
+    pub endpoint: SocketAddr,
 }
 
 /// One message of a predecessor's stream.
@@ -69,16 +80,16 @@ pub struct Inheritance {
 pub enum Message<'a> {
     /// Something that it says.
     Said(Predecessor),
-    /// A datagram, and where it came from.
-    Datagram(SocketAddr, &'a [u8]),
+    /// A datagram, to which of this node's lanes it came, and where from.
+    Datagram(LaneNumber, SocketAddr, &'a [u8]),
 }
 
 /// First byte of a message that is JSON.
 const SAID: u8 = 0;
-/// First byte of a datagram: port (2, big endian) and IPv6 or mapped IPv4 address (16) follow.
+/// First byte of a datagram: lane (1), port (2, big endian) and IPv6 or mapped IPv4 address (16) follow.
 const DATAGRAM: u8 = 1;
 /// Bytes before a datagram's own.
-const DATAGRAM_HEADER: usize = 19;
+const DATAGRAM_HEADER: usize = 20;
 
 /// Why bytes are no message of a predecessor.
 #[derive(Debug, thiserror::Error)]
@@ -96,13 +107,14 @@ pub fn encode(said: &Predecessor) -> Result<Vec<u8>, serde_json::Error> {
 }
 
 /// Writes a datagram's message into `out`, in place of what was there.
-pub fn encode_datagram(out: &mut Vec<u8>, from: SocketAddr, datagram: &[u8]) {
+pub fn encode_datagram(out: &mut Vec<u8>, lane: LaneNumber, from: SocketAddr, datagram: &[u8]) {
     let address = match from.ip() {
         IpAddr::V4(address) => address.to_ipv6_mapped(),
         IpAddr::V6(address) => address,
     };
     out.clear();
     out.push(DATAGRAM);
+    out.push(lane.into());
     out.extend_from_slice(&from.port().to_be_bytes());
     out.extend_from_slice(&address.octets());
     out.extend_from_slice(datagram);
@@ -121,11 +133,12 @@ pub fn decode(bytes: &[u8]) -> Result<Message<'_>, NotAMessage> {
             let (header, datagram) = bytes
                 .split_first_chunk::<DATAGRAM_HEADER>()
                 .ok_or(NotAMessage)?;
-            let &[_, high, low, ref address @ ..] = header;
+            let &[_, lane, high, low, ref address @ ..] = header;
+            let lane = LaneNumber::new(lane).map_err(|_| NotAMessage)?;
             let address: [u8; 16] = *address;
             let address = Ipv6Addr::from(address).to_canonical();
             let from = SocketAddr::new(address, u16::from_be_bytes([high, low]));
-            Ok(Message::Datagram(from, datagram))
+            Ok(Message::Datagram(lane, from, datagram))
         }
         _ => Err(NotAMessage),
     }
@@ -138,10 +151,13 @@ mod tests {
     #[test]
     fn datagrams_keep_their_source_and_their_bytes() {
         let mut bytes = vec![9; 40];
-        for from in ["192.0.2.1:51820", "[2001:db8::1]:4500"] {
-            let from = from.parse().unwrap();
-            encode_datagram(&mut bytes, from, b"abc");
-            assert_eq!(decode(&bytes).unwrap(), Message::Datagram(from, b"abc"));
+        for (lane, from) in [(0, "192.0.2.1:51820"), (15, "[2001:db8::1]:4500")] {
+            let (lane, from) = (LaneNumber::new(lane).unwrap(), from.parse().unwrap());
+            encode_datagram(&mut bytes, lane, from, b"abc");
+            assert_eq!(
+                decode(&bytes).unwrap(),
+                Message::Datagram(lane, from, b"abc")
+            );
         }
         for length in 0..DATAGRAM_HEADER {
             assert!(decode(&bytes[..length]).is_err(), "{length} bytes");
@@ -151,7 +167,11 @@ mod tests {
     #[test]
     fn what_is_said_comes_back_and_nothing_else_does() {
         let said = Predecessor::Accepted(Inheritance {
-            in_use: [(PublicKey::new([7; 32]), "192.0.2.1:51820".parse().unwrap())].into(),
+            in_use: vec![InUse {
+                own: LaneNumber::default(),
+                public_key: PublicKey::new([7; 32]),
+                endpoint: "192.0.2.1:51820".parse().unwrap(),
+            }],
             indices: vec![1, 2],
         });
         let bytes = encode(&said).unwrap();

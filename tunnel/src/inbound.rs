@@ -1,14 +1,14 @@
 //! From a peer's plaintext to a frame for the kernel: the receiver believes nothing that the
 //! WireGuard peer is not entitled to say.
 
-use crate::batch::{Batch, Datagrams};
+use crate::batch::{Batch, ByLane as _, PerLane};
 use crate::capture::Direction;
 use crate::device::Device;
 use crate::engine::Opened;
 use crate::forwarding::{Forwarding, Peer};
 use crate::geneve::{self, Protocol};
 use crate::identity::{Identity, Mac, identity_mac};
-use crate::lane::Lane;
+use crate::lane::{Lane, LaneNumber};
 use crate::merge::{self, Frame, Joins, Merger};
 use crate::node::NodeId;
 use crate::overlay::{self, Body, Ends};
@@ -37,6 +37,8 @@ pub const GATEWAY_MAC: Mac = [0x02, 0, 0, 0, 0, 0x01];
 /// One thread's work from the underlay towards the TAP.
 #[derive(Debug, Default)]
 pub struct Inbound {
+    /// The lane of this node whose socket is read.
+    own: LaneNumber,
     opened: Batch<Opened>,
     run: Vec<Range<usize>>,
     /// Whose messages are in the run, where they came from, and the upper bits of their index.
@@ -44,7 +46,7 @@ pub struct Inbound {
     halves: BTreeMap<NodeId, Reassembly>,
     frames: Merger,
     /// Messages that go back to the underlay: replies of handshakes, and what waited for them.
-    pub datagrams: Datagrams,
+    pub datagrams: PerLane,
     packets: u64,
     bytes: u64,
 }
@@ -82,6 +84,14 @@ pub(crate) fn captured_frame(peer: &Peer, direction: Direction, packet: &[u8]) -
 }
 
 impl Inbound {
+    /// For what comes to the socket of a lane.
+    pub fn new(own: LaneNumber) -> Self {
+        Self {
+            own,
+            ..Self::default()
+        }
+    }
+
     /// Joins packets to super-frames only as far as `joins` says.
     pub fn set_joins(&mut self, joins: Joins) {
         self.frames.set_joins(joins);
@@ -149,11 +159,11 @@ impl Device {
                         None => self.drops().count(Reject::WgUnknownIndex),
                     }
                 }
-                Ok(handshake) => {
+                Ok(_) => {
                     self.open_run(&table, inbound, bytes, now);
                     let done = self.handle_handshake(
                         &table,
-                        handshake,
+                        inbound.own,
                         message,
                         from,
                         now,
@@ -181,7 +191,7 @@ impl Device {
             from,
             now,
             &mut inbound.opened,
-            &mut inbound.datagrams,
+            inbound.datagrams.of(lane.own()),
         );
         let count = inbound.run.len();
         let mut known = None;

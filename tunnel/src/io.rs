@@ -13,5 +13,6 @@ pub mod nft;
 pub mod offload_test;
 pub mod process;
 pub mod state_file;
+pub mod steering;
 pub mod tap;
 pub mod udp;

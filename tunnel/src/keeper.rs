@@ -6,9 +6,11 @@
 
 use crate::io::nft::NftError;
 use crate::io::process;
+use crate::io::steering::Steering;
 use crate::io::tap::{Tap, TapError};
 use crate::io::udp::{self, Sockets, UdpError};
 use crate::io::{clock, key_file};
+use crate::lane::LaneNumber;
 use crate::offload::Without;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signalfd::SignalFd;
@@ -55,8 +57,12 @@ pub struct Options {
     pub socket: PathBuf,
     /// The name of the TAP.
     pub device: String,
-    /// The UDP port.
+    /// The UDP port of the first lane; the others have those behind it.
     pub port: u16,
+    /// How many lanes.
+    pub lanes: u8,
+    /// Lanes that stay open without load.
+    pub open_lanes: u8,
     /// Offloads that the data plane does without.
     pub without: Without,
 }
@@ -80,6 +86,11 @@ pub enum KeeperError {
     /// The sockets.
     #[error(transparent)]
     Udp(#[from] UdpError),
+    /// There are fewer ports than lanes behind the first.
+    #[error(
+        "port {0}/udp: {1} lanes need as many ports from here, and the last is 65535: choose a lower --port"
+    )]
+    Ports(u16, u8),
     /// The guard.
     #[error(transparent)]
     Guard(#[from] NftError),
@@ -112,9 +123,10 @@ fn system(action: &'static str) -> impl FnOnce(io::Error) -> KeeperError {
 /// Everything that outlives a data plane.
 #[derive(Debug)]
 struct Held {
-    tap: Tap,
-    udp: Sockets,
-    handshakes: Sockets,
+    /// The queues of the TAP, one for each lane.
+    taps: Vec<Tap>,
+    /// The sockets of each lane: for data messages, and for all else.
+    sockets: Vec<(Sockets, Sockets)>,
     control: UnixListener,
     options: Options,
     guarded: Arc<Guarded>,
@@ -131,19 +143,26 @@ pub fn run(options: Options) -> Result<(), KeeperError> {
     // Before the first thread: all of them leave the signals to this one.
     let signals = signals::signals().map_err(system("read signals"))?;
     let _lock = lock(&options.state_dir)?;
-    key_file::load_or_make(&options.state_dir)?;
+    for lane in LaneNumber::first(options.lanes.into()) {
+        key_file::load_or_make(&options.state_dir, lane)?;
+    }
     let guarded = Arc::new(Guarded::default());
     // Fails by name where there is no `nft`: without it there would be no guard.
     guarded.check_nft()?;
     // What another instance may have comes first: one that cannot run writes no guard.
-    let (udp, handshakes) = udp::bind(options.port)?;
+    let sockets = (0..u16::from(options.lanes))
+        .map(|lane| match options.port.checked_add(lane) {
+            Some(port) => Ok(udp::bind(port)?),
+            None => Err(KeeperError::Ports(options.port, options.lanes)),
+        })
+        .collect::<Result<Vec<_>, _>>()?;
     let control = reserve(&options.socket)?;
     let _listening = SocketFile(options.socket.clone());
     guarded.restore(&options.state_dir)?;
     // Whoever is let in here may rely on the guard.
     let control = listen(control, &options.socket)?;
     // Last, for it outlives this process: whoever fails before leaves nothing behind.
-    let tap = Tap::open(&options.device)?;
+    let taps = open_taps(&options, &guarded)?;
     let watching = Arc::clone(&guarded);
     std::thread::Builder::new()
         .name("guard".to_owned())
@@ -152,15 +171,29 @@ pub fn run(options: Options) -> Result<(), KeeperError> {
     info!(device = options.device, port = options.port, socket = %options.socket.display(), "keeper runs");
     let program = std::env::current_exe().map_err(system("find its own program"))?;
     Held {
-        tap,
-        udp,
-        handshakes,
+        taps,
+        sockets,
         control,
         options,
         guarded,
         program,
     }
     .keep_running(&signals)
+}
+
+/// Makes the TAP with a queue for each lane, and has flows keep to their queues.
+fn open_taps(options: &Options, guarded: &Guarded) -> Result<Vec<Tap>, KeeperError> {
+    let taps = Tap::open(&options.device, options.lanes)?;
+    if let Some(first) = taps.first().filter(|_| options.lanes > 1) {
+        match Steering::load(first, options.open_lanes) {
+            Ok(steering) => guarded.steer(steering),
+            // The kernel then parts flows by itself; one that is answered may change its queue once.
+            Err(error) => {
+                warn!(%error, "flows could not be bound to lanes: all are open, as the kernel parts them");
+            }
+        }
+    }
+    Ok(taps)
 }
 
 /// The control socket's name, gone when the keeper is.
@@ -238,28 +271,33 @@ impl Held {
             .arg(DATA_PLANE_COMMAND)
             .args(["--device".to_owned(), self.options.device.clone()])
             .args(["--port".to_owned(), self.options.port.to_string()])
+            .args([
+                "--open-lanes".to_owned(),
+                self.options.open_lanes.to_string(),
+            ])
             .arg("--state-dir")
             .arg(&self.options.state_dir);
         for offload in self.options.without.iter() {
             command.args(["--without", offload.name()]);
         }
         let mut fds = Vec::new();
-        let mut hand = |option: &str, fd: i32| {
-            command.args([option.to_owned(), fd.to_string()]);
-            fds.push(fd);
+        let mut hand = |option: &str, own: &[i32]| {
+            let numbers: Vec<String> = own.iter().map(i32::to_string).collect();
+            command.args([option.to_owned(), numbers.join(",")]);
+            fds.extend_from_slice(own);
         };
-        hand("--tap", self.tap.raw_fd());
-        hand("--udp4", self.udp.v4.as_raw_fd());
-        hand("--handshakes4", self.handshakes.v4.as_raw_fd());
-        if let (Some(udp6), Some(handshakes6)) = (&self.udp.v6, &self.handshakes.v6) {
-            hand("--udp6", udp6.as_raw_fd());
-            hand("--handshakes6", handshakes6.as_raw_fd());
+        for (tap, (udp, handshakes)) in self.taps.iter().zip(&self.sockets) {
+            let mut lane = vec![tap.raw_fd(), udp.v4.as_raw_fd(), handshakes.v4.as_raw_fd()];
+            if let (Some(udp6), Some(handshakes6)) = (&udp.v6, &handshakes.v6) {
+                lane.extend([udp6.as_raw_fd(), handshakes6.as_raw_fd()]);
+            }
+            hand("--lane", &lane);
         }
-        hand("--control", self.control.as_raw_fd());
-        hand("--keeper", theirs.as_raw_fd());
-        hand("--heir", told.as_raw_fd());
+        hand("--control", &[self.control.as_raw_fd()]);
+        hand("--keeper", &[theirs.as_raw_fd()]);
+        hand("--heir", &[told.as_raw_fd()]);
         if let Some(predecessor) = predecessor {
-            hand("--predecessor", predecessor.as_raw_fd());
+            hand("--predecessor", &[predecessor.as_raw_fd()]);
         }
         process::inherit(&mut command, fds);
         let guarded = Arc::clone(&self.guarded);
@@ -279,10 +317,16 @@ impl Held {
         })
     }
 
+    fn is_attached(&self) -> bool {
+        self.taps.iter().all(Tap::is_attached)
+    }
+
     fn prepare_and_start(&mut self) -> Result<Running, KeeperError> {
-        if !self.tap.is_attached() {
+        if !self.is_attached() {
             warn!("the device was removed: made again");
-            self.tap = Tap::open(&self.options.device)?;
+            // Those that are left hold a queue of a device that is no more.
+            self.taps.clear();
+            self.taps = open_taps(&self.options, &self.guarded)?;
         }
         self.start(&self.program, None)
             // The binary may just be written anew; the one that runs here is whole.
@@ -313,7 +357,7 @@ impl Held {
                         info!("stopped: device, routes and guard stay");
                         return Ok(());
                     }
-                    Event::Renew if self.tap.is_attached() => {
+                    Event::Renew if self.is_attached() => {
                         let handed = self.hand_over(running, signals);
                         match handed.map_err(system("hand over to another data plane"))? {
                             Some(next) => running = next,

@@ -1,4 +1,5 @@
-//! One lane of one peer: its engine, where it is reached, and what waits for its handshake.
+//! A pair of lanes, one of this node's and one of a peer's: its engine, where the peer is reached, and what waits for the
+//! handshake.
 
 use crate::batch::{Batch, Datagrams};
 use crate::engine::{Engine, Handshake, LaneEngine, Opened, Timeout};
@@ -12,7 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+mod number;
 mod waiting;
+pub use number::{LaneNumber, NoSuchLane};
 pub use waiting::MAX_WAITING;
 use waiting::Waiting;
 
@@ -23,6 +26,10 @@ const DEMAND: Duration = Duration::from_secs(540);
 /// An attempt that nobody answered is repeated after this: WireGuard's REKEY_TIMEOUT and its jitter. The engine repeats its
 /// own; this is for those that it gave up.
 const RETRY: Duration = Duration::from_millis(5_333);
+
+/// A pair of lanes that nobody has answered on for so long is passed by, where the peer has another that works: one of the
+/// two may know of fewer lanes, or of another key, than the other.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// Responses to one initiation that are looked at. One is right; it may come twice, and others may be
 /// forged.
@@ -35,11 +42,17 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 /// The keys of one lane pair and what was made of them.
 pub struct Lane {
     peer: NodeId,
+    /// Of this node's lanes the one whose key, socket and threads it has.
+    own: LaneNumber,
     index: u32,
     public_key: PublicKey,
     preshared_key: Option<PresharedKey>,
     /// Whether the endpoint is an IPv6 address: what the size of a plaintext depends on.
     over_ipv6: AtomicBool,
+    /// Packets can be sealed: what a thread sees that picks a lane, without its lock.
+    proven: AtomicBool,
+    /// Nobody has answered for [`SILENCE`].
+    silent: AtomicBool,
     state: Mutex<LaneState>,
 }
 
@@ -58,6 +71,8 @@ struct LaneState {
     last_initiation: Option<Instant>,
     /// Responses that were looked at since the last initiation.
     answers: u8,
+    /// Since when a session is wanted that is not there.
+    without: Option<Instant>,
     /// When a cookie made us initiate again before it was time.
     last_cookie: Option<Instant>,
     last_sent: Option<Instant>,
@@ -93,9 +108,12 @@ pub(crate) struct Snapshot {
 
 /// What a lane is made of.
 pub(crate) struct LaneKeys<'a> {
+    pub(crate) own: LaneNumber,
     pub(crate) private: &'a PrivateKey,
     /// Random upper 24 bits of the session indices.
     pub(crate) index: u32,
+    /// A handshake starts at once, not by the first packet.
+    pub(crate) eager: bool,
 }
 
 impl Lane {
@@ -104,19 +122,23 @@ impl Lane {
         let engine = LaneEngine::new(keys.private, &desired.public_key, preshared, keys.index);
         Self {
             peer,
+            own: keys.own,
             index: keys.index,
             public_key: desired.public_key,
             preshared_key: desired.preshared_key.clone(),
             over_ipv6: AtomicBool::new(desired.endpoint.is_some_and(|at| at.is_ipv6())),
+            proven: AtomicBool::new(false),
+            silent: AtomicBool::new(false),
             state: Mutex::new(LaneState {
                 engine,
                 endpoint: desired.endpoint,
                 waiting: Waiting::default(),
                 confirmed: false,
-                wanted: desired.endpoint.is_some(),
+                wanted: keys.eager && desired.endpoint.is_some(),
                 closed: false,
                 last_initiation: None,
                 answers: 0,
+                without: None,
                 last_cookie: None,
                 last_sent: None,
                 unanswered: None,
@@ -136,6 +158,27 @@ impl Lane {
         self.public_key
     }
 
+    /// Which of this node's lanes it belongs to.
+    pub fn own(&self) -> LaneNumber {
+        self.own
+    }
+
+    /// Whether packets can be sealed, as far as is known without asking.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.proven.load(Ordering::Relaxed)
+    }
+
+    /// Whether a session was asked for in vain for a while: the peer may not know this pair yet.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.silent.load(Ordering::Relaxed)
+    }
+
+    /// Whether this node wants anything of it: it has a session or asks for one.
+    pub(crate) fn is_alive(&self, now: Instant) -> bool {
+        let state = self.lock();
+        !state.closed && (state.is_ready(now) || state.is_wanted())
+    }
+
     /// The random upper 24 bits of its session indices.
     pub(crate) fn index(&self) -> u32 {
         self.index
@@ -147,8 +190,13 @@ impl Lane {
     }
 
     /// Whether this lane is what a state asks for, so that its sessions may go on.
-    pub(crate) fn serves(&self, peer: NodeId, desired: &crate::state::Lane) -> bool {
-        (self.peer, self.public_key) == (peer, desired.public_key)
+    pub(crate) fn serves(
+        &self,
+        peer: NodeId,
+        own: LaneNumber,
+        desired: &crate::state::Lane,
+    ) -> bool {
+        (self.peer, self.own, self.public_key) == (peer, own, desired.public_key)
             && self.preshared_key == desired.preshared_key
     }
 
@@ -169,6 +217,21 @@ impl Lane {
     fn lock(&self) -> MutexGuard<'_, LaneState> {
         // No code under this lock panics half way; a poisoned lock is as good as another.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows to whoever picks a lane what has become of this one.
+    fn show(&self, state: &mut LaneState, now: Instant) {
+        let ready = state.is_ready(now) && !state.closed;
+        if ready || !state.is_wanted() {
+            state.without = None;
+        } else {
+            state.without.get_or_insert(now);
+        }
+        let silent = state
+            .without
+            .is_some_and(|since| now.saturating_duration_since(since) >= SILENCE);
+        self.proven.store(ready, Ordering::Relaxed);
+        self.silent.store(silent, Ordering::Relaxed);
     }
 
     fn roam(&self, state: &mut LaneState, endpoint: SocketAddr) {
@@ -214,6 +277,7 @@ impl Lane {
         }
         state.wanted = true;
         state.initiate(false, now, out);
+        self.show(&mut state, now);
         false
     }
 
@@ -221,7 +285,13 @@ impl Lane {
     pub(crate) fn close(&self) -> Batch<()> {
         let mut state = self.lock();
         state.closed = true;
+        self.proven.store(false, Ordering::Relaxed);
         state.waiting.take()
+    }
+
+    /// What waits, for another lane to send.
+    pub(crate) fn take_waiting(&self) -> Batch<()> {
+        self.lock().waiting.take()
     }
 
     /// Opens data messages that came from `from`. What waited goes out if they made a session.
@@ -234,6 +304,13 @@ impl Lane {
         out: &mut Datagrams,
     ) {
         let mut state = self.lock();
+        if state.closed {
+            // Its table goes as soon as another is made; until then nothing is opened by keys that were given up.
+            for _ in messages {
+                opened.push(&[], Opened::Rejected(Reject::WgNoSession));
+            }
+            return;
+        }
         let first = opened.len();
         state.engine.open(messages, now, opened);
         let mut proven = false;
@@ -249,6 +326,7 @@ impl Lane {
             state.confirmed = true;
             self.roam(&mut state, from);
             state.session_made(now, out);
+            self.show(&mut state, now);
         }
     }
 
@@ -262,6 +340,9 @@ impl Lane {
     ) -> Result<(), Reject> {
         let mut reply = Vec::new();
         let mut state = self.lock();
+        if state.closed {
+            return Err(Reject::WgUnknownPeer);
+        }
         // Who saw our initiation can send any number of answers to it; all others miss its index, and use up nothing.
         if let Ok(Message::Response { receiver }) = Message::parse(message) {
             if !state.engine.awaits(receiver) {
@@ -295,6 +376,7 @@ impl Lane {
             // Also where the session before was made at this very moment.
             state.made = None;
             state.session_made(now, out);
+            self.show(&mut state, now);
         }
         Ok(())
     }
@@ -320,6 +402,9 @@ impl Lane {
     pub(crate) fn handle_timeout(&self, now: Instant, drops: &Drops, out: &mut Datagrams) {
         let mut message = Vec::new();
         let mut state = self.lock();
+        if state.closed {
+            return;
+        }
         match state.engine.handle_timeout(now, &mut message) {
             Timeout::Idle => {}
             Timeout::Send => {
@@ -348,6 +433,7 @@ impl Lane {
         if state.is_wanted() && !state.is_ready(now) && !patient {
             state.initiate(true, now, out);
         }
+        self.show(&mut state, now);
     }
 
     pub(crate) fn snapshot(&self, now: Instant) -> Snapshot {

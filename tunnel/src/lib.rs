@@ -45,6 +45,7 @@ pub mod reject;
 pub mod segment;
 pub mod state;
 pub mod status;
+pub mod steering;
 pub mod virtio;
 pub mod vni;
 pub mod wireguard;

@@ -1,11 +1,11 @@
 //! From a kernel's frame to plaintexts for a peer: every check that a packet passes on its way out.
 
-use crate::batch::{Batch, Datagrams};
+use crate::batch::{Batch, ByLane as _, PerLane};
 use crate::capture::{Captured, Direction, Stage};
 use crate::device::Device;
 use crate::forwarding::{Forwarding, Peer};
 use crate::geneve::{self, Protocol, SourceOption};
-use crate::lane::Lane;
+use crate::lane::{Lane, LaneNumber};
 use crate::mtu;
 use crate::overlay::{self, Ends};
 use crate::reject::Reject;
@@ -28,10 +28,12 @@ const MAX_PLAINTEXTS: usize = 64;
 /// One thread's work from the TAP towards the underlay.
 #[derive(Debug, Default)]
 pub struct Outbound {
+    /// The lane of this node whose thread it is.
+    own: LaneNumber,
     plaintexts: Batch<()>,
     lane: Option<(Arc<Peer>, Arc<Lane>)>,
     /// Messages that are ready to be sent.
-    pub datagrams: Datagrams,
+    pub datagrams: PerLane,
     scatter: Scatter,
     /// Whose the last frame was and where it went: most frames are of the flow of the one before.
     last: Option<Last>,
@@ -51,6 +53,14 @@ struct Way {
 }
 
 impl Outbound {
+    /// For the thread of a lane.
+    pub fn new(own: LaneNumber) -> Self {
+        Self {
+            own,
+            ..Self::default()
+        }
+    }
+
     /// Forgets the messages that were sent.
     pub fn clear(&mut self) {
         self.datagrams.clear();
@@ -102,7 +112,7 @@ impl Device {
         )
         .ok()
         // Fragments are written elsewhere: they take more room than the packet in its place.
-        .filter(|routed| found.is_in_place(&routed.segments) && routed.fits());
+        .filter(|routed| found.is_in_place(&routed.segments) && routed.fits(out.own));
         if let Some(routed) = in_place {
             self.encapsulate_in_place(&table, out, &routed, &found, now);
         } else {
@@ -150,7 +160,7 @@ impl Device {
         now: Instant,
     ) -> Result<Way, Reject> {
         let peer = &routed.peer;
-        let lane = peer.lane(routed.flow);
+        let lane = peer.lane(out.own, routed.flow);
         if out
             .lane
             .as_ref()
@@ -161,7 +171,7 @@ impl Device {
         let most = peer.plaintext(lane.family());
         let splits = routed.protocol == Protocol::Ipv6
             && routed.segments.largest() <= usize::from(mtu::MIN_IPV6);
-        if !routed.fits() && !splits {
+        if !routed.fits(out.own) && !splits {
             return Err(Reject::TooBig);
         }
         out.lane
@@ -260,11 +270,12 @@ impl Device {
         if let Some((peer, lane)) = out.lane.take()
             && !out.plaintexts.is_empty()
         {
-            let first = out.datagrams.len();
-            let sealed = lane.send(&out.plaintexts, now, self.drops(), &mut out.datagrams);
+            let datagrams = out.datagrams.of(lane.own());
+            let first = datagrams.len();
+            let sealed = lane.send(&out.plaintexts, now, self.drops(), datagrams);
             if sealed && self.capture().is_on() {
                 for ((plaintext, ()), (message, _)) in
-                    out.plaintexts.iter().zip(out.datagrams.iter().skip(first))
+                    out.plaintexts.iter().zip(datagrams.iter().skip(first))
                 {
                     self.capture_plaintext(Direction::Sent, &peer, message, plaintext);
                 }

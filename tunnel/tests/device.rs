@@ -255,6 +255,9 @@ fn a_pre_shared_key_must_be_the_same_at_both_ends() {
     for (theirs, crosses) in [(one, true), (other, false)] {
         let mut world = World::new();
         for (node, key) in [(0, one), (1, theirs)] {
+            // Nodes that never met: a session from before another key goes on until the new one is proven.
+            world.nodes[node].device =
+                hawser_tunnel::device::Device::new(private_key(node), [node as u8; 32], world.now);
             let mut keyed = state(node, PeerKind::Native);
             for peer in keyed.peers.values_mut() {
                 peer.lanes[0].preshared_key = Some(secret(key));

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use hawser_tunnel::io::key_file::{KeyFileError, load_or_make};
 use hawser_tunnel::key::PrivateKey;
+use hawser_tunnel::lane::LaneNumber;
 
 use super::state_file::folder;
 
@@ -16,7 +17,7 @@ pub(super) fn load(input: &[u8]) {
         fs::write(&path, input).expect("the folder is ours");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("the file is ours");
         let text = std::str::from_utf8(input).map(PrivateKey::from_base64);
-        match (load_or_make(folder.path()), text) {
+        match (load_or_make(folder.path(), LaneNumber::FIRST), text) {
             (Ok(key), Ok(Ok(read))) => {
                 assert_eq!(key.public(), read.public());
                 assert_eq!(

@@ -2,9 +2,11 @@
 
 use super::DataPlane;
 use super::gate::Gate;
+use super::lane_io::LaneIo;
 use crate::inbound::Inbound;
 use crate::io::clock;
-use crate::io::udp::{Ready, Received, UdpSockets};
+use crate::io::tap::Tap;
+use crate::io::udp::{self, Ready, Received, UdpSockets};
 use crate::merge::{Frame, Joins};
 use crate::offload::Offload;
 use crate::outbound::Outbound;
@@ -32,16 +34,35 @@ const BYTES: usize = 128 << 10;
 /// Failures to receive, one after the other, before the process gives up and another takes over.
 const FAILURES: u32 = 100;
 
+/// Sockets of a lane, as the thread that reads them sees them.
+struct Port<'a> {
+    lane: &'a LaneIo,
+    sockets: &'a UdpSockets,
+    ready: Ready,
+    inbound: Inbound,
+}
+
+impl<'a> Port<'a> {
+    fn new(lane: &'a LaneIo, sockets: &'a UdpSockets) -> Self {
+        Self {
+            lane,
+            sockets,
+            ready: Ready::default(),
+            inbound: Inbound::new(lane.number),
+        }
+    }
+}
+
 impl DataPlane {
-    /// From the TAP to the underlay.
-    pub(super) fn carry_out(&self) -> io::Result<()> {
-        let mut outbound = Outbound::default();
+    /// From a queue of the TAP to the underlay.
+    pub(super) fn carry_out(&self, lane: &LaneIo) -> io::Result<()> {
+        let mut outbound = Outbound::new(lane.number);
         let mut more = false;
         let mut yields = 0;
         loop {
-            self.tap_gate.pass();
+            lane.tap_gate.pass();
             if !more {
-                let mut fds = [self.tap.as_fd(), self.tap_gate.as_fd()]
+                let mut fds = [lane.tap.as_fd(), lane.tap_gate.as_fd()]
                     .map(|fd| PollFd::new(fd, PollFlags::POLLIN));
                 match poll(&mut fds, PollTimeout::NONE) {
                     Ok(_) | Err(nix::errno::Errno::EINTR) => {}
@@ -51,7 +72,7 @@ impl DataPlane {
             more = true;
             let now = clock::now();
             for _ in 0..FRAMES {
-                let read = |parts: &mut [IoSliceMut<'_>]| self.tap.read(parts);
+                let read = |parts: &mut [IoSliceMut<'_>]| lane.tap.read(parts);
                 match self.device.handle_read(&mut outbound, now, read) {
                     Ok(()) => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -67,7 +88,7 @@ impl DataPlane {
                 }
             }
             self.device.flush(&mut outbound, now);
-            self.udp.send(&outbound.datagrams, self.device.drops());
+            self.transmit(&outbound.datagrams);
             self.device.count(Some(&mut outbound), None);
             outbound.clear();
             if more && yields > 0 {
@@ -77,65 +98,77 @@ impl DataPlane {
     }
 
     /// From the underlay to the TAP.
-    pub(super) fn carry_in(&self) -> io::Result<()> {
-        self.receive(&self.udp, &self.udp_gate)
+    pub(super) fn carry_in(&self, lane: &LaneIo) -> io::Result<()> {
+        let mut port = [Port::new(lane, &lane.udp)];
+        self.receive(&mut port, &lane.udp_gate, YIELDS)
     }
 
-    /// Handshakes, their answers, and garbage.
+    /// Handshakes with any lane, their answers, and garbage. They are seldom enough to be waited for.
     pub(super) fn answer_handshakes(&self) -> io::Result<()> {
-        self.receive(&self.handshakes, &self.handshakes_gate)
+        let ports = self.lanes.iter();
+        let mut ports: Vec<_> = ports
+            .map(|lane| Port::new(lane, &lane.handshakes))
+            .collect();
+        self.receive(&mut ports, &self.handshakes_gate, 0)
     }
 
-    /// Whatever comes to `sockets`: the kernel parts it by its first byte, not always rightly where
+    /// Whatever comes to `ports`: the kernel parts it by its first byte, not always rightly where
     /// it has joined datagrams of one size.
-    pub(super) fn receive(&self, sockets: &UdpSockets, gate: &Gate) -> io::Result<()> {
+    fn receive(&self, ports: &mut [Port<'_>], gate: &Gate, patience: u32) -> io::Result<()> {
         let mut received = Received::default();
-        let mut inbound = Inbound::default();
         let mut swept = clock::now();
         let mut failures = 0;
-        let mut ready = Ready::default();
         let mut yields = 0;
         loop {
             gate.pass();
-            if !ready.any() {
-                ready = if yields < YIELDS {
+            if !ports.iter().any(|port| port.ready.any()) {
+                if yields < patience {
                     yields += 1;
                     std::thread::yield_now();
-                    Ready::BOTH
+                    ports.iter_mut().for_each(|port| port.ready = Ready::BOTH);
                 } else {
-                    sockets.wait(gate.as_fd(), Duration::from_secs(1))?
-                };
+                    let sockets = ports.iter_mut().map(|port| (port.sockets, &mut port.ready));
+                    udp::wait(sockets, gate.as_fd(), Duration::from_secs(1))?;
+                }
             }
             let now = clock::now();
-            match sockets.receive(&mut received, ready) {
-                Ok(more) => {
-                    (ready, failures) = (more, 0);
-                    if !received.is_empty() {
-                        yields = 0;
+            for port in ports.iter_mut().filter(|port| port.ready.any()) {
+                match port.sockets.receive(&mut received, port.ready) {
+                    Ok(more) => {
+                        (port.ready, failures) = (more, 0);
+                        if !received.is_empty() {
+                            yields = 0;
+                        }
                     }
+                    // Out of memory, say: what came before it is still handled, and it may pass.
+                    Err(error) if failures < FAILURES => {
+                        port.ready = Ready::default();
+                        failures += 1;
+                        warn!(%error, "failed to receive");
+                    }
+                    Err(error) => return Err(error),
                 }
-                // Out of memory, say: what came before it is still handled, and it may pass.
-                Err(error) if failures < FAILURES => {
-                    ready = Ready::default();
-                    failures += 1;
-                    warn!(%error, "failed to receive");
+                let (lane, inbound) = (port.lane, &mut port.inbound);
+                match &*self.heir.load() {
+                    None => {
+                        self.deliver(lane, inbound, received.bytes(), received.datagrams(), now);
+                    }
+                    Some(heir) => self.share(heir, lane, inbound, &received, now),
                 }
-                Err(error) => return Err(error),
-            }
-            match &*self.heir.load() {
-                None => self.deliver(&mut inbound, received.bytes(), received.datagrams(), now),
-                Some(heir) => self.share(heir, &mut inbound, &received, now),
             }
             if now.saturating_duration_since(swept) >= Duration::from_secs(1) {
-                self.device.handle_inbound_timeout(&mut inbound, now);
+                for port in ports.iter_mut() {
+                    self.device.handle_inbound_timeout(&mut port.inbound, now);
+                }
                 swept = now;
             }
         }
     }
 
-    /// Opens datagrams, and writes what was in them to the TAP.
+    /// Opens datagrams that came to a lane, and writes what was in them to the TAP.
     pub(super) fn deliver(
         &self,
+        lane: &LaneIo,
         inbound: &mut Inbound,
         bytes: &[u8],
         datagrams: impl Iterator<Item = (Range<usize>, SocketAddr)>,
@@ -144,11 +177,11 @@ impl DataPlane {
         self.device.handle_datagrams(inbound, bytes, datagrams, now);
         inbound.set_joins(self.joins());
         for frame in inbound.frames() {
-            if let Err(error) = self.tap.write(frame.header(), frame.parts()) {
-                self.write_apart(&frame, &error);
+            if let Err(error) = lane.tap.write(frame.header(), frame.parts()) {
+                self.write_apart(&lane.tap, &frame, &error);
             }
         }
-        self.udp.send(&inbound.datagrams, self.device.drops());
+        self.transmit(&inbound.datagrams);
         self.device.count(None, Some(inbound));
         inbound.clear();
     }
@@ -163,12 +196,10 @@ impl DataPlane {
 
     /// Writes the packets of a frame that was refused one by one. Kernels were known to refuse super-frames that they
     /// took before.
-    fn write_apart(&self, frame: &Frame<'_>, error: &io::Error) {
+    fn write_apart(&self, tap: &Tap, frame: &Frame<'_>, error: &io::Error) {
         let packets = frame.packets();
         let write = |(header, packet): &(_, Vec<u8>)| {
-            self.tap
-                .write(*header, std::iter::once(&packet[..]))
-                .is_ok()
+            tap.write(*header, std::iter::once(&packet[..])).is_ok()
         };
         let written = match packets {
             1 => 0,

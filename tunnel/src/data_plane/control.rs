@@ -1,13 +1,13 @@
 //! The data plane's side of control: states in force and on disk, and answers about them.
 
 use super::DataPlane;
+use crate::batch::PerLane;
 use crate::control::{CaptureRequest, Refusal, Request, Response, Role};
 use crate::io::control_server::Answer;
 use crate::io::state_file::{Found, Kept, StateFile};
 use crate::io::{capture_stream, clock};
 use crate::keeper::KeeperClient;
 use crate::node::NodeId;
-use crate::outbound::Outbound;
 use crate::state::{Change, Checked, Digest, Revision, State};
 use crate::status::{Counters, Pids, Status};
 use std::io;
@@ -90,9 +90,9 @@ impl DataPlane {
     }
 
     fn put_in_force(&self, state: Checked) {
-        let mut out = Outbound::default();
-        self.device.apply(state, clock::now(), &mut out.datagrams);
-        self.udp.send(&out.datagrams, self.device.drops());
+        let mut out = PerLane::default();
+        self.device.apply(state, clock::now(), &mut out);
+        self.transmit(&out);
     }
 
     /// Guards, keeps and puts in force a state: all, or nothing.
@@ -191,9 +191,9 @@ impl DataPlane {
     }
 
     fn rekey(&self, peer: Option<NodeId>) -> Response {
-        let mut out = Outbound::default();
-        let lanes = self.device.rekey(peer, clock::now(), &mut out.datagrams);
-        self.udp.send(&out.datagrams, self.device.drops());
+        let mut out = PerLane::default();
+        let lanes = self.device.rekey(peer, clock::now(), &mut out);
+        self.transmit(&out);
         match peer {
             Some(peer) if lanes == 0 => refused(
                 Refusal::UnknownPeer,
@@ -201,6 +201,13 @@ impl DataPlane {
             ),
             _ => Response::Rekeying { lanes },
         }
+    }
+
+    fn public_keys(&self) -> Vec<String> {
+        self.device
+            .public_keys()
+            .map(|key| key.to_string())
+            .collect()
     }
 
     fn counters(&self, control: &mut Control) -> Counters {
@@ -218,7 +225,7 @@ impl DataPlane {
             revision: control.revision,
             device: self.options.device.clone(),
             port: self.options.port,
-            public_keys: vec![self.device.public_key().to_string()],
+            public_keys: self.public_keys(),
             uptime_ms: u64::try_from(now.saturating_duration_since(self.started).as_millis())
                 .unwrap_or(u64::MAX),
             agent_connected: control.agent.is_some(),
@@ -252,7 +259,7 @@ impl Answer for DataPlane {
         }
         let hello = Response::Hello {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            public_keys: vec![self.device.public_key().to_string()],
+            public_keys: self.public_keys(),
         };
         Some((hello, control.sessions))
     }

@@ -1,11 +1,12 @@
 //! Hands over to a data plane that shall take this one's place (see [`crate::handover`]).
 
 use super::DataPlane;
+use super::lane_io::LaneIo;
+use crate::batch::PerLane;
 use crate::handover::{self, Predecessor, Successor, VERSION};
 use crate::inbound::Inbound;
 use crate::io::udp::Received;
 use crate::io::{clock, descriptor_pass, message};
-use crate::outbound::Outbound;
 use crate::reject::Reject;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -125,10 +126,14 @@ impl DataPlane {
             Some(Successor::Hello { .. }) => return Err(io::ErrorKind::InvalidData.into()),
             None => return Err(io::ErrorKind::UnexpectedEof.into()),
         }
-        self.tap_gate.close()?;
+        for lane in &self.lanes {
+            lane.tap_gate.close()?;
+        }
         heir.say(&Predecessor::Tap)?;
         self.linger(stream)?;
-        self.udp_gate.close()?;
+        for lane in &self.lanes {
+            lane.udp_gate.close()?;
+        }
         self.handshakes_gate.close()?;
         self.device.give_up_waiting();
         heir.say(&Predecessor::Udp(self.device.counters()))
@@ -163,14 +168,16 @@ impl DataPlane {
     /// can open any more.
     fn go_on(&self, progress: &Progress) {
         self.heir.store(None);
-        self.tap_gate.open();
-        self.udp_gate.open();
+        for lane in &self.lanes {
+            lane.tap_gate.open();
+            lane.udp_gate.open();
+        }
         self.handshakes_gate.open();
         self.freeze(false);
         if progress.accepted {
-            let mut out = Outbound::default();
-            self.device.rekey_in_use(clock::now(), &mut out.datagrams);
-            self.udp.send(&out.datagrams, self.device.drops());
+            let mut out = PerLane::default();
+            self.device.rekey_in_use(clock::now(), &mut out);
+            self.transmit(&out);
         }
     }
 
@@ -179,6 +186,7 @@ impl DataPlane {
     pub(super) fn share(
         &self,
         heir: &Heir,
+        lane: &LaneIo,
         inbound: &mut Inbound,
         received: &Received,
         now: Instant,
@@ -186,11 +194,11 @@ impl DataPlane {
         let bytes = received.bytes();
         let (ours, others): (Vec<_>, Vec<_>) = received
             .datagrams()
-            .partition(|(range, _)| self.device.keeps(&bytes[range.clone()]));
-        self.deliver(inbound, bytes, ours.into_iter(), now);
+            .partition(|(range, _)| self.device.keeps(lane.number, &bytes[range.clone()]));
+        self.deliver(lane, inbound, bytes, ours.into_iter(), now);
         let mut message = Vec::new();
         for (range, from) in others {
-            handover::encode_datagram(&mut message, from, &bytes[range]);
+            handover::encode_datagram(&mut message, lane.number, from, &bytes[range]);
             if heir.write(&message).is_err() {
                 // Half a message may be written: the stream is of no use any more, and its end is
                 // what the thread learns by that waits for the successor's word.

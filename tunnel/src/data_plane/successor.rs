@@ -1,10 +1,10 @@
 //! Takes over from the data plane that runs already (see [`crate::handover`]).
 
 use super::{DataPlane, spawn};
+use crate::batch::PerLane;
 use crate::handover::{self, Inheritance, Message, Predecessor, Successor, VERSION};
 use crate::inbound::Inbound;
 use crate::io::{clock, message};
-use crate::outbound::Outbound;
 use std::io::{self, BufReader};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ impl DataPlane {
         Ok(reader)
     }
 
-    /// A thread that becomes `udp` takes what the predecessor passes on until the sockets are ours.
+    /// A thread takes what the predecessor passes on until the sockets are ours, and lets their own threads in then.
     /// It starts before there is a table: a stream that nobody reads would hold up the predecessor.
     pub(super) fn listen_to(
         self: &Arc<Self>,
@@ -46,7 +46,7 @@ impl DataPlane {
     ) -> io::Result<Takeover> {
         let stream = predecessor.get_ref().try_clone()?;
         let (given, tap) = mpsc::channel();
-        spawn("udp", self, move |plane| {
+        spawn("legacy", self, move |plane| {
             if let Err(error) = plane.carry_passed_on(predecessor, &given) {
                 if error.kind() != io::ErrorKind::UnexpectedEof {
                     // It lives and carries; the keeper sees to it that one is left.
@@ -55,11 +55,14 @@ impl DataPlane {
                 warn!("predecessor went away: the rest is taken over at once");
             }
             plane.taking_over.store(false, Ordering::Relaxed);
+            for lane in &plane.lanes {
+                lane.udp_gate.open();
+            }
             plane.handshakes_gate.open();
             plane.freeze(false);
             // Says that the TAP is ours, if that was not said.
             drop(given);
-            plane.carry_in()
+            Ok(())
         })?;
         Ok(Takeover { stream, tap })
     }
@@ -77,11 +80,11 @@ impl DataPlane {
         loop {
             let now = clock::now();
             let press = now.saturating_duration_since(pressed) >= PRESS;
-            let mut out = Outbound::default();
-            let missing = self.device.missing(press, now, &mut out.datagrams);
+            let mut out = PerLane::default();
+            let missing = self.device.missing(press, now, &mut out);
             if press {
                 pressed = now;
-                self.udp.send(&out.datagrams, self.device.drops());
+                self.transmit(&out);
             }
             let waited = now.saturating_duration_since(start);
             if missing == 0 || waited >= PATIENCE {
@@ -106,12 +109,16 @@ impl DataPlane {
         mut predecessor: BufReader<UnixStream>,
         tap: &mpsc::Sender<()>,
     ) -> io::Result<()> {
-        let mut inbound = Inbound::default();
+        let numbers = self.lanes.iter().map(|lane| lane.number);
+        let mut inbound: Vec<Inbound> = numbers.map(Inbound::new).collect();
         while let Some(bytes) = message::read_bytes(&mut predecessor)? {
             match handover::decode(&bytes).map_err(io::Error::other)? {
-                Message::Datagram(from, datagram) => {
+                Message::Datagram(number, from, datagram) => {
                     let whole = [(0..datagram.len(), from)];
-                    self.deliver(&mut inbound, datagram, whole.into_iter(), clock::now());
+                    let lane = self.lanes.get(number.index());
+                    if let Some((lane, inbound)) = lane.zip(inbound.get_mut(number.index())) {
+                        self.deliver(lane, inbound, datagram, whole.into_iter(), clock::now());
+                    }
                 }
                 // Nobody listens only when the process ends.
                 Message::Said(Predecessor::Tap) => drop(tap.send(())),

@@ -1,7 +1,8 @@
-//! The node's WireGuard key on disk: made once, mode 0600, used again after restart and reboot.
+//! The WireGuard keys of a node's lanes on disk: made once, mode 0600, used again after restart and reboot.
 
 use crate::io::clock;
 use crate::key::PrivateKey;
+use crate::lane::LaneNumber;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -49,9 +50,17 @@ pub enum KeyFileError {
     },
 }
 
-/// The key in `directory`, which is made where there is none.
-pub fn load_or_make(directory: &Path) -> Result<PrivateKey, KeyFileError> {
-    let path = directory.join("wireguard.key");
+/// The name of a lane's key.
+fn name(lane: LaneNumber) -> String {
+    match lane.index() {
+        0 => "wireguard.key".to_owned(),
+        number => format!("wireguard-{number}.key"),
+    }
+}
+
+/// The key of a lane in `directory`, which is made where there is none.
+pub fn load_or_make(directory: &Path, lane: LaneNumber) -> Result<PrivateKey, KeyFileError> {
+    let path = directory.join(name(lane));
     let failed = |action| {
         let path = path.clone();
         move |source| KeyFileError::File {
@@ -132,12 +141,14 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
+    const FIRST: LaneNumber = LaneNumber::FIRST;
+
     #[test]
     fn made_once_and_used_again() {
         let directory = tempfile::tempdir().unwrap();
         let state = directory.path().join("tunnel");
-        let key = load_or_make(&state).unwrap();
-        assert_eq!(load_or_make(&state).unwrap().public(), key.public());
+        let key = load_or_make(&state, FIRST).unwrap();
+        assert_eq!(load_or_make(&state, FIRST).unwrap().public(), key.public());
         assert_eq!(
             fs::metadata(state.join("wireguard.key")).unwrap().mode() & 0o777,
             0o600
@@ -151,6 +162,17 @@ mod tests {
     }
 
     #[test]
+    fn every_lane_has_a_key_of_its_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let keys: std::collections::BTreeSet<_> = LaneNumber::first(16)
+            .map(|lane| load_or_make(directory.path(), lane).unwrap().public())
+            .collect();
+        assert_eq!(keys.len(), 16);
+        let last = directory.path().join("wireguard-15.key");
+        assert_eq!(fs::metadata(last).unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
     fn a_directory_that_is_there_keeps_its_mode_and_must_be_nobody_elses_to_write() {
         let directory = tempfile::tempdir().unwrap();
         for (mode, refused) in [
@@ -160,7 +182,7 @@ mod tests {
             (0o770, true),
         ] {
             fs::set_permissions(directory.path(), fs::Permissions::from_mode(mode)).unwrap();
-            let made = load_or_make(directory.path());
+            let made = load_or_make(directory.path(), FIRST);
             assert_eq!(made.is_err(), refused, "{mode:o}");
             if let Err(error) = made {
                 assert!(
@@ -178,17 +200,21 @@ mod tests {
     #[test]
     fn a_key_that_others_can_read_or_that_is_none_is_refused_by_name() {
         let directory = tempfile::tempdir().unwrap();
-        load_or_make(directory.path()).unwrap();
+        load_or_make(directory.path(), FIRST).unwrap();
         let path = directory.path().join("wireguard.key");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        let text = load_or_make(directory.path()).unwrap_err().to_string();
+        let text = load_or_make(directory.path(), FIRST)
+            .unwrap_err()
+            .to_string();
         assert!(
             text.ends_with("mode is 0644; a key must be a file of mode 0600: chmod 600 it"),
             "{text}"
         );
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(&path, "short\n").unwrap();
-        let text = load_or_make(directory.path()).unwrap_err().to_string();
+        let text = load_or_make(directory.path(), FIRST)
+            .unwrap_err()
+            .to_string();
         assert!(text.contains("must be 32 bytes in base64"), "{text}");
     }
 }

@@ -35,7 +35,7 @@ pub enum TapError {
     InUse(String),
     /// There is a device of that name that is no TAP of ours.
     #[error(
-        "device {0}: exists and is no TAP with our flags: choose another name by --device, or remove it"
+        "device {0}: exists and is no TAP of ours with as many queues: choose another name by --device, or remove it (`hawser-tunnel remove` where only --lanes changed from or to 1)"
     )]
     Foreign(String),
     /// Something else.
@@ -52,13 +52,34 @@ pub enum TapError {
 }
 
 impl Tap {
-    /// Attaches to the TAP `name`, which is made where there is none. It outlives this process:
+    /// Attaches to the TAP `name` by `queues` queues; it is made where there is none. It outlives this process:
     /// with nobody attached it has no carrier, routes over it stay, and packets go nowhere.
+    pub fn open(name: &str, queues: u8) -> Result<Vec<Self>, TapError> {
+        let taps = (0..queues).map(|_| Self::attach(name, queues));
+        let taps = taps.collect::<Result<Vec<_>, _>>()?;
+        let failed = |action| {
+            move |error: Errno| TapError::Failed {
+                name: name.to_owned(),
+                action,
+                source: error.into(),
+            }
+        };
+        if let Some(tap) = taps.first() {
+            let persistent = ioctl::set_persistent(tap.fd.as_fd(), true);
+            persistent.map_err(failed("make it persistent"))?;
+        }
+        ioctl::set_mac(name, DEVICE_MAC).map_err(failed("set its MAC address"))?;
+        ioctl::set_no_arp(name).map_err(failed("switch ARP off"))?;
+        ioctl::set_queue_length(name, QUEUE).map_err(failed("set its queue length"))?;
+        Ok(taps)
+    }
+
+    /// One more queue of a device with `queues` at most.
     #[expect(
         clippy::wildcard_enum_match_arm,
         reason = "all other errors of the kernel are told as they are"
     )]
-    pub fn open(name: &str) -> Result<Self, TapError> {
+    fn attach(name: &str, queues: u8) -> Result<Self, TapError> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -81,17 +102,13 @@ impl Tap {
                 source: error.into(),
             }
         };
-        ioctl::attach(fd.as_fd(), name).map_err(|error| match error {
+        ioctl::attach(fd.as_fd(), name, queues > 1).map_err(|error| match error {
             Errno::EBUSY => TapError::InUse(name.to_owned()),
             Errno::EINVAL | Errno::EEXIST => TapError::Foreign(name.to_owned()),
             Errno::EPERM => TapError::NotPermitted(error.into()),
             error => failed("attach")(error),
         })?;
         ioctl::set_header(fd.as_fd()).map_err(failed("set the virtio-net header"))?;
-        ioctl::set_persistent(fd.as_fd(), true).map_err(failed("make it persistent"))?;
-        ioctl::set_mac(name, DEVICE_MAC).map_err(failed("set its MAC address"))?;
-        ioctl::set_no_arp(name).map_err(failed("switch ARP off"))?;
-        ioctl::set_queue_length(name, QUEUE).map_err(failed("set its queue length"))?;
         Ok(Self { fd })
     }
 
@@ -105,7 +122,11 @@ impl Tap {
         if !std::path::Path::new("/sys/class/net").join(name).exists() {
             return Ok(());
         }
-        let tap = Self::open(name)?;
+        // It has one queue or several, and says which only by what it refuses.
+        let tap = match Self::attach(name, 1) {
+            Err(TapError::Foreign(_)) => Self::attach(name, 2)?,
+            attached => attached?,
+        };
         ioctl::set_persistent(tap.fd.as_fd(), false).map_err(|error| TapError::Failed {
             name: name.to_owned(),
             action: "remove it",

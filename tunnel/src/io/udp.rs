@@ -2,6 +2,7 @@
 //! ways where the kernel has it.
 
 use crate::batch::Datagrams;
+use crate::lane::LaneNumber;
 use crate::offload::{Offload, Offloads};
 use crate::reject::{Drops, Reject};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -29,6 +30,11 @@ const MAX_SEND: usize = 65_487;
 
 /// How long a full socket is waited for before datagrams are dropped.
 const SEND_PATIENCE: Duration = Duration::from_millis(20);
+
+/// Lanes whose sockets one thread waits for at most.
+const LANES: usize = LaneNumber::MAX as usize;
+/// Descriptors that it waits for: two families each, and one more.
+const WAITED: usize = 2 * LANES + 1;
 
 /// Sockets for both families; one may be missing where the kernel has no such family.
 #[derive(Debug)]
@@ -79,7 +85,7 @@ pub struct Received {
 }
 
 impl UdpSockets {
-    /// Takes over sockets that were bound by [`bind`]. What the kernel refuses of offloads is told to `offloads`, now
+    /// Takes over sockets that were bound by [`bind()`]. What the kernel refuses of offloads is told to `offloads`, now
     /// and later.
     pub fn inherit(sockets: Sockets, offloads: Arc<Offloads>) -> io::Result<Self> {
         let lane = |fd: OwnedFd| {
@@ -155,26 +161,6 @@ impl UdpSockets {
         }
     }
 
-    /// Waits until something can be read here or from `other`, for `timeout` at most.
-    pub fn wait(&self, other: BorrowedFd<'_>, timeout: Duration) -> io::Result<Ready> {
-        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
-        let [v4, v6] = [&self.v4, &self.v6].map(|lane| {
-            let fd = lane.as_ref().map_or(other, |lane| lane.socket.as_fd());
-            PollFd::new(fd, PollFlags::POLLIN)
-        });
-        let mut fds = [v4, v6, PollFd::new(other, PollFlags::POLLIN)];
-        match poll(&mut fds, timeout) {
-            Ok(_) => {}
-            Err(nix::errno::Errno::EINTR) => return Ok(Ready::default()),
-            Err(error) => return Err(error.into()),
-        }
-        let ready = |at: usize| fds[at].any() == Some(true);
-        Ok(Ready {
-            v4: self.v4.is_some() && ready(0),
-            v6: self.v6.is_some() && ready(1),
-        })
-    }
-
     /// Reads one batch of each socket that is ready. Returns which may have more.
     pub fn receive(&self, received: &mut Received, ready: Ready) -> io::Result<Ready> {
         received.datagrams.clear();
@@ -188,6 +174,42 @@ impl UdpSockets {
         // Neither waits for the other, however much there is.
         Ok(if more.any() { Ready::BOTH } else { more })
     }
+}
+
+/// Waits until something can be read from some of the sockets, which are told so, or from `other`; for `timeout` at most.
+pub fn wait<'a>(
+    sockets: impl Iterator<Item = (&'a UdpSockets, &'a mut Ready)>,
+    other: BorrowedFd<'_>,
+    timeout: Duration,
+) -> io::Result<()> {
+    let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+    let mut fds: [PollFd<'_>; WAITED] =
+        std::array::from_fn(|_| PollFd::new(other, PollFlags::POLLIN));
+    let mut told: [Option<&mut Ready>; LANES] = [const { None }; LANES];
+    let mut count = 0;
+    for ((sockets, ready), told) in sockets.zip(&mut told) {
+        for lane in [&sockets.v4, &sockets.v6] {
+            // One that is not there is never ready.
+            if let Some(lane) = lane {
+                fds[count] = PollFd::new(lane.socket.as_fd(), PollFlags::POLLIN);
+            } else {
+                fds[count] = PollFd::new(other, PollFlags::empty());
+            }
+            count += 1;
+        }
+        *told = Some(ready);
+    }
+    match poll(&mut fds[..=count], timeout) {
+        Ok(_) => {}
+        Err(nix::errno::Errno::EINTR) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    }
+    for (at, ready) in told.into_iter().flatten().enumerate() {
+        let is_ready = |fd: &PollFd<'_>| fd.any() == Some(true);
+        let [v4, v6] = [2 * at, 2 * at + 1].map(|at| is_ready(&fds[at]));
+        *ready = Ready { v4, v6 };
+    }
+    Ok(())
 }
 
 /// Messages of handshakes go alone, each a datagram that anybody on the path can tell for what it is.

@@ -16,13 +16,15 @@ pub enum Ask {
     Guard(Guard),
     /// What the guard dropped so far.
     GuardDrops,
+    /// To have flows that begin go by so many lanes.
+    OpenLanes(u8),
 }
 
 /// What it is answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Told {
-    /// To [`Ask::Guard`]: it stands.
+    /// To [`Ask::Guard`]: it stands. To [`Ask::OpenLanes`]: they do.
     Done,
     /// To [`Ask::GuardDrops`]: packets by the name of the counter.
     Drops(BTreeMap<String, u64>),
@@ -52,6 +54,15 @@ impl KeeperClient {
     /// Puts a guard in force; returns when it stands.
     pub fn guard(&self, guard: &Guard) -> io::Result<()> {
         match self.ask(&Ask::Guard(guard.clone()))? {
+            Told::Done => Ok(()),
+            Told::Failed(why) => Err(io::Error::other(why)),
+            Told::Drops(_) => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    /// Has flows that begin go by the first `count` lanes.
+    pub fn open_lanes(&self, count: u8) -> io::Result<()> {
+        match self.ask(&Ask::OpenLanes(count))? {
             Told::Done => Ok(()),
             Told::Failed(why) => Err(io::Error::other(why)),
             Told::Drops(_) => Err(io::ErrorKind::InvalidData.into()),

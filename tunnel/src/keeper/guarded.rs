@@ -1,4 +1,4 @@
-//! The guard that a keeper answers for: loaded, asked for, and repaired.
+//! What a keeper does for its data plane: the guard, loaded, asked for and repaired, and the lanes that are open.
 
 use super::KeeperError;
 use super::client::{Ask, Told};
@@ -7,6 +7,7 @@ use crate::io::message;
 use crate::io::netlink_watch::{Change, NetlinkWatch};
 use crate::io::nft::{Ensured, Nft, NftError};
 use crate::io::state_file::StateFile;
+use crate::io::steering::Steering;
 use nix::poll::{PollTimeout, poll};
 use std::collections::BTreeSet;
 use std::io;
@@ -24,12 +25,29 @@ const GUARD_CHECK: Duration = Duration::from_secs(30);
 pub(super) struct Guarded {
     nft: Nft,
     guard: Mutex<Option<Guard>>,
+    /// How flows are parted over lanes, where there are several.
+    steering: Mutex<Option<Steering>>,
 }
 
 impl Guarded {
     /// Fails where there is no `nft`, or no right to use it.
     pub(super) fn check_nft(&self) -> Result<(), NftError> {
         self.nft.read("inet").map(drop)
+    }
+
+    /// From now on lanes are opened here.
+    pub(super) fn steer(&self, steering: Steering) {
+        let mut current = self.steering.lock().unwrap_or_else(PoisonError::into_inner);
+        *current = Some(steering);
+    }
+
+    fn open_lanes(&self, count: u8) -> Told {
+        let current = self.steering.lock().unwrap_or_else(PoisonError::into_inner);
+        match current.as_ref().map(|steering| steering.set_open(count)) {
+            Some(Ok(())) => Told::Done,
+            Some(Err(error)) => Told::Failed(error.to_string()),
+            None => Told::Failed("flows are not bound to lanes".to_owned()),
+        }
     }
 
     fn set(&self, guard: Guard) -> Result<Ensured, NftError> {
@@ -107,6 +125,7 @@ impl Guarded {
                     Ok(_) => Told::Done,
                     Err(error) => Told::Failed(error.to_string()),
                 },
+                Ask::OpenLanes(count) => self.open_lanes(count),
                 Ask::GuardDrops => match self.nft.guard_drops() {
                     Ok(drops) => Told::Drops(drops),
                     Err(error) => Told::Failed(error.to_string()),

@@ -4,6 +4,7 @@ use crate::forwarding::{Forwarding, Peer};
 use crate::geneve::Protocol;
 use crate::identity::Identity;
 use crate::ip::Packet;
+use crate::lane::LaneNumber;
 use crate::overlay;
 use crate::reject::Reject;
 use crate::segment::{ETHERNET_LEN, Segments};
@@ -23,8 +24,8 @@ pub(super) struct Routed<'a> {
 
 impl Routed<'_> {
     /// Whether each packet goes in one message.
-    pub(super) fn fits(&self) -> bool {
-        let lane = self.peer.lane(self.flow);
+    pub(super) fn fits(&self, own: LaneNumber) -> bool {
+        let lane = self.peer.lane(own, self.flow);
         self.segments.largest() + overlay::LEN <= self.peer.plaintext(lane.family())
     }
 }

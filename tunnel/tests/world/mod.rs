@@ -29,6 +29,8 @@ pub struct World {
     pub cut: bool,
     /// Messages on the wire by their type.
     pub on_wire: BTreeMap<u8, u64>,
+    /// The newest message that any node sent, also on a wire that was cut.
+    pub last_sent: Vec<u8>,
     wire: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
 }
 
@@ -139,6 +141,7 @@ impl World {
             now,
             cut: false,
             on_wire: BTreeMap::new(),
+            last_sent: Vec::new(),
             wire: Vec::new(),
         };
         for at in 0..2 {
@@ -159,6 +162,7 @@ impl World {
     pub fn send(&mut self, node: usize, datagrams: &Datagrams) {
         for (datagram, &to) in datagrams.iter() {
             *self.on_wire.entry(datagram[0]).or_default() += 1;
+            self.last_sent = datagram.to_vec();
             if !self.cut {
                 self.wire.push((address(node), to, datagram.to_vec()));
             }

@@ -67,9 +67,10 @@ fn control_socket() -> Result<OwnedFd, Errno> {
     )
 }
 
-pub(super) fn attach(fd: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
+pub(super) fn attach(fd: BorrowedFd<'_>, name: &str, several: bool) -> Result<(), Errno> {
     let mut request = request(name)?;
-    let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+    let several = if several { libc::IFF_MULTI_QUEUE } else { 0 };
+    let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | several;
     request.ifr_ifru.ifru_flags = libc::c_short::try_from(flags).map_err(|_| Errno::EINVAL)?;
     let address = std::ptr::from_ref(&request) as u64;
     #[expect(unsafe_code, reason = "ioctl")]

@@ -1,0 +1,139 @@
+//! Another key takes the place of one in use: make before break. Whatever the order in which the two ends learn of it,
+//! no packet is lost (F27).
+
+mod world;
+
+use hawser_tunnel::key::PresharedKey;
+use hawser_tunnel::state::PeerKind;
+use std::time::Duration;
+use world::{World, pod, state, udp};
+
+const STEP: Duration = Duration::from_millis(100);
+
+fn preshared(number: u8) -> PresharedKey {
+    // 32 bytes in base64, with the number in the last digits.
+    let text = format!("{}{number:03}AA=", "A".repeat(38));
+    PresharedKey::from_base64(&text).expect("a key")
+}
+
+/// Tells a node that the pre-shared key is this one.
+fn tell(world: &mut World, node: usize, key: Option<u8>) {
+    let mut keyed = state(node, PeerKind::Native);
+    for peer in keyed.peers.values_mut() {
+        peer.lanes[0].preshared_key = key.map(preshared);
+    }
+    world.apply(node, keyed);
+}
+
+/// Lets time pass with a packet each way in every step; all arrive.
+fn carry(world: &mut World, time: Duration) {
+    let end = world.now + time;
+    while world.now < end {
+        for node in 0..2 {
+            world.frame(node, &udp(pod(node), pod(1 - node), b"on and on"));
+        }
+        world.settle();
+        for node in 0..2 {
+            let delivered = world.nodes[node].delivered.drain(..).count();
+            assert_eq!(delivered, 1, "to node {node}");
+        }
+        world.pass(STEP);
+    }
+}
+
+/// How many handshakes led to a session of the pair in force.
+fn handshakes(world: &World, node: usize) -> u64 {
+    world.nodes[node].device.peer_status(world.now)[0].lanes[0].handshakes
+}
+
+#[test]
+fn one_end_may_be_late() {
+    for late in [0, 1] {
+        for wait in [0, 1, 7, 200] {
+            let mut world = World::new();
+            carry(&mut world, Duration::from_secs(1));
+            tell(&mut world, 1 - late, Some(1));
+            // Longer than a session lives: the old pair makes new ones meanwhile.
+            carry(&mut world, Duration::from_secs(wait));
+            tell(&mut world, late, Some(1));
+            carry(&mut world, Duration::from_secs(20));
+            for node in 0..2 {
+                assert!(handshakes(&world, node) > 0, "no session by the new key");
+            }
+            // What was there is gone: the new key carries for ever.
+            carry(&mut world, Duration::from_secs(400));
+        }
+    }
+}
+
+#[test]
+fn changes_that_cross_lose_nothing() {
+    let mut world = World::new();
+    for round in 1..=100 {
+        let first = usize::from(round % 2 == 0);
+        tell(&mut world, first, Some(round));
+        if round % 3 == 0 {
+            carry(&mut world, Duration::from_secs(1));
+        }
+        tell(&mut world, 1 - first, Some(round));
+        carry(&mut world, Duration::from_millis(300));
+    }
+    // And back to none.
+    for node in 0..2 {
+        tell(&mut world, node, None);
+    }
+    carry(&mut world, Duration::from_secs(20));
+}
+
+#[test]
+fn the_ends_may_be_several_keys_apart() {
+    let mut world = World::new();
+    for key in 1..=5 {
+        tell(&mut world, 0, Some(key));
+        carry(&mut world, Duration::from_secs(2));
+    }
+    for key in 1..=5 {
+        tell(&mut world, 1, Some(key));
+        carry(&mut world, Duration::from_secs(2));
+    }
+    carry(&mut world, Duration::from_secs(200));
+}
+
+#[test]
+fn messages_of_the_change_may_be_lost() {
+    for lost in 0..8 {
+        let mut world = World::new();
+        carry(&mut world, Duration::from_secs(1));
+        for node in 0..2 {
+            world.cut = lost >> node & 1 == 1;
+            tell(&mut world, node, Some(1));
+            world.cut = false;
+            if lost >> 2 & 1 == 1 {
+                carry(&mut world, STEP);
+            }
+        }
+        carry(&mut world, Duration::from_secs(30));
+        for node in 0..2 {
+            assert!(handshakes(&world, node) > 0, "no session by the new key");
+        }
+    }
+}
+
+#[test]
+fn a_key_that_was_replaced_opens_nothing_in_the_end() {
+    let mut world = World::new();
+    carry(&mut world, Duration::from_secs(1));
+    // A message by the old key, kept by somebody on the way.
+    world.cut = true;
+    world.frame(0, &udp(pod(0), pod(1), b"kept back"));
+    world.cut = false;
+    let kept = world.last_sent.clone();
+    for node in 0..2 {
+        tell(&mut world, node, Some(1));
+    }
+    carry(&mut world, Duration::from_secs(15));
+    let before = world.dropped(1);
+    world.receive(1, world::address(0), &kept);
+    assert!(world.nodes[1].delivered.is_empty());
+    assert_ne!(world.dropped(1), before, "refused by a name");
+}
