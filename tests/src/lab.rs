@@ -158,7 +158,11 @@ impl Lab {
             .flat_map(|node| Family::BOTH.map(|family| node.underlay(family)));
         let nodes: BTreeSet<IpAddr> = nodes.chain(gateways).collect();
         Allow {
-            wireguard_ports: BTreeSet::from([self.record.topology.underlay.port]),
+            wireguard_ports: self
+                .nodes
+                .iter()
+                .flat_map(|node| node.lane_endpoints().map(|endpoint| endpoint.port()))
+                .collect(),
             nodes,
             mesh: self.mesh(),
             ..Allow::default()

@@ -56,6 +56,8 @@ pub(super) fn nodes(
                 keeper: Process::new(&directory, "keeper"),
                 agent: Process::new(&directory, "agent"),
                 without: Vec::new(),
+                lanes: cluster.lanes,
+                open_lanes: cluster.lanes,
                 directory,
             });
         }
@@ -63,11 +65,11 @@ pub(super) fn nodes(
     Ok(nodes)
 }
 
-/// The public key of every node, by name.
-pub(super) fn keys(lab: &Lab) -> Result<BTreeMap<String, String>> {
+/// The public keys of every node, one a lane, by the node's name.
+pub(super) fn keys(lab: &Lab) -> Result<BTreeMap<String, Vec<String>>> {
     lab.nodes()
         .iter()
-        .map(|node| Ok((node.name().to_owned(), node.public_key()?)))
+        .map(|node| Ok((node.name().to_owned(), node.public_keys()?)))
         .collect()
 }
 
@@ -75,7 +77,7 @@ pub(super) fn keys(lab: &Lab) -> Result<BTreeMap<String, String>> {
 pub(super) fn node_config(
     lab: &Lab,
     node: &Node,
-    keys: &BTreeMap<String, String>,
+    keys: &BTreeMap<String, Vec<String>>,
 ) -> Result<NodeConfig> {
     let clusters = lab.topology().clusters.iter().map(|cluster| ClusterConfig {
         name: cluster.name.clone(),
@@ -91,20 +93,22 @@ pub(super) fn node_config(
         .iter()
         .filter(|peer| peer.name() != node.name())
         .map(|peer| {
-            let public_key = keys
+            let keys = keys
                 .get(peer.name())
-                .with_context(|| format!("node {} has no key", peer.name()))?
-                .clone();
+                .with_context(|| format!("node {} has no key", peer.name()))?;
+            let lanes = keys.iter().zip(peer.lane_endpoints());
             Ok(PeerConfig {
                 name: peer.name().to_owned(),
                 cluster: peer.cluster().to_owned(),
                 index: peer.index().into(),
                 prefixes: peer.pod_cidrs().to_vec(),
-                lanes: vec![Lane {
-                    public_key,
-                    endpoint: Some(peer.endpoint()),
-                    preshared_key_file: None,
-                }],
+                lanes: lanes
+                    .map(|(public_key, endpoint)| Lane {
+                        public_key: public_key.clone(),
+                        endpoint: Some(endpoint),
+                        preshared_key_file: None,
+                    })
+                    .collect(),
                 foreign: None,
             })
         });

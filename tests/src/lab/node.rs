@@ -42,12 +42,33 @@ pub struct Node {
     pub(super) agent: Process,
     /// Offloads that its tunnel does without.
     pub(super) without: Vec<Offload>,
+    /// Its lanes.
+    pub(super) lanes: u8,
+    /// Those that stay open without load.
+    pub(super) open_lanes: u8,
 }
 
 impl Node {
     /// Has its tunnel do without these offloads from its next start on.
     pub fn set_without(&mut self, offloads: &[Offload]) {
         self.without = offloads.to_vec();
+    }
+
+    /// Has its tunnel keep so many lanes open without load from its next start on; all are otherwise.
+    pub fn set_open_lanes(&mut self, count: u8) {
+        self.open_lanes = count;
+    }
+
+    /// How many lanes it has.
+    #[must_use]
+    pub const fn lanes(&self) -> u8 {
+        self.lanes
+    }
+
+    /// Where each of its lanes listens.
+    pub fn lane_endpoints(&self) -> impl Iterator<Item = SocketAddr> {
+        let first = self.endpoint();
+        (0..u16::from(self.lanes)).map(move |lane| SocketAddr::new(first.ip(), first.port() + lane))
     }
 
     /// Its name: `east-1`.

@@ -19,20 +19,31 @@ use super::wait::wait_until;
 const TUNNEL_START: Duration = Duration::from_secs(10);
 
 impl Node {
-    /// The public WireGuard key; made now if there was none.
+    /// The public WireGuard key of its first lane; made now if there was none.
     ///
     /// # Errors
     /// When `hawser-tunnel key` fails.
     pub fn public_key(&self) -> Result<String> {
+        self.public_keys()?
+            .into_iter()
+            .next()
+            .with_context(|| format!("node {} has no lane", self.name))
+    }
+
+    /// The public WireGuard keys of its lanes; made now where there were none.
+    ///
+    /// # Errors
+    /// When `hawser-tunnel key` fails.
+    pub fn public_keys(&self) -> Result<Vec<String>> {
         let program = self.tunnel_program()?;
         let directory = self.state_dir();
         fs::create_dir_all(&directory)
             .with_context(|| format!("failed to make {}", directory.display()))?;
         let (program, directory) = (program.to_string_lossy(), directory.to_string_lossy());
-        let key = self
-            .netns
-            .output(&program, &["key", "--state-dir", &directory])?;
-        Ok(key.trim().to_owned())
+        let lanes = self.lanes.to_string();
+        let arguments = ["key", "--state-dir", &directory, "--lanes", &lanes];
+        let keys = self.netns.output(&program, &arguments)?;
+        Ok(keys.lines().map(str::to_owned).collect())
     }
 
     /// Starts the tunnel and waits until its control socket answers.
@@ -74,6 +85,10 @@ impl Node {
             "--port",
             &self.underlay.port.to_string(),
         ]);
+        if self.lanes > 1 {
+            let (lanes, open) = (self.lanes.to_string(), self.open_lanes.to_string());
+            command.args(["--lanes", &lanes, "--open-lanes", &open]);
+        }
         for offload in &self.without {
             command.args(["--without", offload.name()]);
         }
@@ -250,9 +265,10 @@ impl Node {
                 .iter()
                 .any(|key| lane.get(key).is_some_and(|age| !age.is_null()))
         };
+        // Further lanes shake hands when a flow goes by them.
         let up = |peer: &Value| {
             let lanes = peer.get("lanes").and_then(Value::as_array);
-            lanes.is_some_and(|lanes| !lanes.is_empty() && lanes.iter().all(shaken))
+            lanes.and_then(|lanes| lanes.first()).is_some_and(shaken)
         };
         Ok(known.len() >= peers && known.iter().all(up))
     }

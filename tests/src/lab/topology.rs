@@ -78,12 +78,27 @@ pub struct ClusterSpec {
     pub nodes: u16,
     /// How many pods on each node, 0-99.
     pub pods: u16,
+    /// How many lanes each node has, 1-16, all of them open.
+    #[serde(default = "one_lane", skip_serializing_if = "is_one_lane")]
+    pub lanes: u8,
     /// The families that its pods speak.
     #[serde(default = "both_families")]
     pub families: Vec<Family>,
     /// Pod prefixes in place of `10.<id>.0.0/16` and `fd01:<id>::/32`: an IPv4 /16, an IPv6 /32 or /48, or both.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub prefixes: Vec<IpNet>,
+}
+
+const fn one_lane() -> u8 {
+    1
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_one_lane(lanes: &u8) -> bool {
+    *lanes == one_lane()
 }
 
 fn both_families() -> Vec<Family> {
@@ -100,6 +115,7 @@ impl Topology {
             site: None,
             nodes: 2,
             pods: 2,
+            lanes: one_lane(),
             families: both_families(),
             prefixes: Vec::new(),
         };
@@ -107,6 +123,15 @@ impl Topology {
             clusters: vec![cluster("east", 1), cluster("west", 2)],
             underlay: UnderlaySpec::default(),
         }
+    }
+
+    /// The same clusters, each node with so many lanes.
+    #[must_use]
+    pub fn with_lanes(mut self, lanes: &[u8]) -> Self {
+        for (cluster, lanes) in self.clusters.iter_mut().zip(lanes.iter().cycle()) {
+            cluster.lanes = *lanes;
+        }
+        self
     }
 
     /// The same clusters on another underlay.

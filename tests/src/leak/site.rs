@@ -39,6 +39,7 @@ impl Site {
             id,
             site: None,
             nodes: 2,
+            lanes: 1,
             pods: 1,
             families: Family::BOTH.to_vec(),
             prefixes: Vec::new(),

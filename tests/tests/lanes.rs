@@ -1,0 +1,157 @@
+//! Nodes with several lanes: bytes, order, and what holds when the two ends do not have as many.
+
+use anyhow::{Context as _, Result, ensure};
+use hawser_tests::depth::rounds;
+use hawser_tests::integrity::{Flow, run_flows};
+use hawser_tests::lab::{Lab, Topology, wait_until};
+use hawser_tests::leak::Chance;
+use hawser_tests::say;
+use hawser_tests::traffic::{LoadReport, LoadSpec, SequenceLoad};
+use serde_json::Value;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Packets a second of all pairs together.
+const RATE: u32 = 20_000;
+
+fn lab(lanes: &[u8]) -> Result<Lab> {
+    Lab::running(Topology::two_by_two().with_lanes(lanes))
+}
+
+/// How many pairs of lanes of a node carried packets.
+fn used(lab: &Lab, node: &str) -> Result<usize> {
+    let status = lab.node(node).status()?;
+    let peers = status["peers"].as_array().context("no peers")?;
+    let lanes = peers
+        .iter()
+        .filter_map(|peer| peer["lanes"].as_array())
+        .flatten();
+    let carried = |lane: &&Value| lane["txPackets"].as_u64().is_some_and(|count| count > 0);
+    Ok(lanes.filter(carried).count())
+}
+
+/// Numbered packets between all pods, until `count` have arrived.
+fn load(lab: &Lab, count: u64) -> Result<LoadReport> {
+    let load = SequenceLoad::start(lab, LoadSpec::all_pairs(lab, RATE))?;
+    wait_until("packets to arrive", PATIENCE, || {
+        Ok(load.received() >= count)
+    })?;
+    load.stop()
+}
+
+fn check(lab: &Lab, report: &LoadReport) -> Result<()> {
+    ensure!(
+        report.lost == 0 && report.duplicated == 0 && report.reordered == 0,
+        "{report:?}\n{}",
+        lab.account()
+    );
+    Ok(())
+}
+
+#[test]
+fn sixteen_lanes_carry_every_byte_and_no_packet_overtakes_another_of_its_flow() -> Result<()> {
+    let lab = lab(&[16])?;
+    let sniffer = lab.sniffer()?;
+    let mut chance = Chance::from_environment();
+    for _ in 0..rounds(1, 20) {
+        let seed = chance.below(u64::MAX);
+        let flows = Flow::many(&lab, 32, 5 << 20, &mut chance);
+        let report = run_flows(&lab, &flows, seed, PATIENCE)?;
+        say(format_args!(
+            "seed {seed}: {} flows, {} bytes in {} ms",
+            report.flows,
+            report.bytes,
+            report.took.as_millis()
+        ));
+    }
+    let report = load(&lab, u64::from(rounds(60_000, 2_000_000)))?;
+    let used = used(&lab, "east-1")?;
+    say(format_args!(
+        "{} packets, {} lost, {} reordered; {used} pairs of lanes of one node carried some",
+        report.sent, report.lost, report.reordered
+    ));
+    ensure!(used > 16, "only {used} pairs of lanes carried packets");
+    check(&lab, &report)?;
+    sniffer.stop()?.check()
+}
+
+#[test]
+fn nodes_with_different_numbers_of_lanes_understand_each_other() -> Result<()> {
+    for lanes in [[4, 1], [3, 2]] {
+        let lab = lab(&lanes)?;
+        let report = load(&lab, 20_000)?;
+        say(format_args!(
+            "{lanes:?} lanes: {} packets, {} lost, {} reordered",
+            report.sent, report.lost, report.reordered
+        ));
+        check(&lab, &report)?;
+        let used = used(&lab, "east-1")?;
+        ensure!(used > 3, "only {used} pairs of lanes carried packets");
+    }
+    Ok(())
+}
+
+/// Control tells the two ends one after the other: who knows of a lane that the other does not know goes by another.
+#[test]
+fn a_lane_that_the_peer_does_not_know_yet_costs_no_packet() -> Result<()> {
+    let lab = lab(&[4, 1])?;
+    for name in ["west-1", "west-2"] {
+        lab.node(name).edit_config(|config| {
+            for peer in &mut config.peers {
+                peer.lanes.truncate(1);
+            }
+        })?;
+    }
+    wait_until("the west knows one lane of each peer", PATIENCE, || {
+        let status = lab.node("west-1").status()?;
+        let peers = status["peers"].as_array().context("no peers")?;
+        let known = |peer: &Value| peer["lanes"].as_array().map(Vec::len) == Some(1);
+        Ok(peers.iter().all(known))
+    })?;
+    let report = load(&lab, 60_000)?;
+    say(format_args!(
+        "{} packets, {} lost, longest gap {} ms",
+        report.sent,
+        report.lost,
+        report.longest_gap.as_millis()
+    ));
+    ensure!(
+        report.lost == 0 && report.duplicated == 0,
+        "{report:?}\n{}",
+        lab.account()
+    );
+    Ok(())
+}
+
+#[test]
+fn an_upgrade_with_several_lanes_loses_nothing() -> Result<()> {
+    let mut lab = lab(&[4])?;
+    let load = SequenceLoad::start(&lab, LoadSpec::all_pairs(&lab, 4_000))?;
+    let on = |load: &SequenceLoad| {
+        let goal = load.received() + 2_000;
+        wait_until("packets go on", PATIENCE, || Ok(load.received() >= goal))
+    };
+    on(&load)?;
+    for _ in 0..rounds(2, 25) {
+        for name in ["east-1", "west-2"] {
+            lab.node_mut(name).upgrade_tunnel()?;
+            lab.node(name).renew_data_plane()?;
+            on(&load)?;
+        }
+    }
+    let report = load.stop()?;
+    say(format_args!(
+        "{} packets, {} lost, {} twice, {} reordered, longest gap {} ms",
+        report.sent,
+        report.lost,
+        report.duplicated,
+        report.reordered,
+        report.longest_gap.as_millis()
+    ));
+    ensure!(
+        report.lost == 0 && report.duplicated == 0,
+        "{report:?}\n{}",
+        lab.account()
+    );
+    Ok(())
+}
