@@ -167,7 +167,9 @@ pub fn parse_control(bytes: &[u8]) -> Result<Control<'_>, Reject> {
 }
 
 /// The fixed header, the options and the payload.
-fn split(bytes: &[u8]) -> Result<(&[u8; HEADER_LEN], &[u8], &[u8]), Reject> {
+type Parts<'a> = (&'a [u8; HEADER_LEN], &'a [u8], &'a [u8]);
+
+fn split(bytes: &[u8]) -> Result<Parts<'_>, Reject> {
     let (header, rest) = bytes
         .split_first_chunk::<HEADER_LEN>()
         .ok_or(Reject::GeneveTruncated)?;

@@ -1,23 +1,23 @@
 //! Whether one watched peer is alive, by probes through the tunnel.
 //!
 //! ```text
-//!             first reply                    silent
-//!  Unknown ─────────────────▶ Alive ─────────────────────▶ Dead ◀─────────┐
-//!     │                         ▲                           │  │          │ silent
-//!     │ silent                  ├──────── a reply ──────────┘  │ a reply, │ again
-//!     └──────────▶ Dead         └── held long enough ─ Damped ◀┘ it flaps ┘
+//! Unknown                ─ the first reply ──────────────────▶ Alive
+//! Unknown, Alive, Damped ─ 1.2 s of silence ─────────────────▶ Dead
+//! Dead                   ─ a reply ──────────────────────────▶ Alive
+//! Dead                   ─ a reply, but it died too often ───▶ Damped
+//! Damped                 ─ a reply when it was held enough ──▶ Alive
 //! ```
 //!
 //! Only a reply counts. It proves both directions; data that came proves that the peer can send,
 //! which it also can when nothing of ours reaches it. A reply proves life when it arrives, however
 //! late: a starved peer is not a dead one.
 //!
-//! A reply that is overdue makes requests come faster, so that loss does not look like death.
-//! Between the last reply and the verdict at least ten requests could have been answered on a path
-//! of up to 100 ms (one at 300 ms, one when it is overdue at 350, then one every 75 to 90 ms until
-//! 1,100). With 5 % lost each way one fails by 1 − 0.95² = 0.0975, ten by 8 × 10⁻¹¹; on a path below
-//! 10 ms they are twelve, and 7 × 10⁻¹³. A peer gives 3.3 occasions a second: 200 watched peers have
-//! one false alarm in 65 years, on long paths in half a year.
+//! A reply that is overdue makes requests come faster, so that loss does not look like death. On a
+//! path below 10 ms at least 11 requests could have been answered between the last reply and the
+//! verdict: one after 250 to 310 ms, one when that is overdue, then one every 75 to 90 ms. With 5 % lost
+//! each way one fails by 1 − 0.95² = 0.0975, and all by 8 × 10⁻¹². A peer gives 3.6 occasions a
+//! second: 200 watched peers have one false alarm in six years. On a path of 100 ms they are 10, of
+//! 200 ms 9, of 300 ms 8, and beyond more again, for such a path is asked fast all the time.
 //!
 //! Every `now` here is of a clock that stands still while this process does: see [`Awake`]. [`Watch`]
 //! has that clock, and is what a data plane uses.
@@ -123,13 +123,10 @@ impl Liveness {
         }
     }
 
-    /// Advances every timer that is due at `now`: gives the verdict, ends a hold-down, asks.
+    /// Advances every timer that is due at `now`: gives the verdict, asks.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.verdict_at().is_some_and(|at| at <= now) {
             self.die(now);
-        }
-        if self.state == State::Damped && !self.damping.is_held(now) {
-            self.live(self.silent(now));
         }
         if self.due().is_none_or(|at| at <= now) {
             let sequence = self.pace.ask(now);
@@ -151,16 +148,16 @@ impl Liveness {
         let silent = self.silent(now);
         let before = self.state;
         (self.proof, self.replied, self.asked) = (now, true, 0);
+        if before == State::Dead {
+            self.damping.answers(now);
+        }
         match before {
-            State::Alive | State::Damped => {}
-            State::Unknown => self.live(silent),
-            State::Dead => {
-                self.damping.answers(now);
-                match self.damping.is_held(now) {
-                    true => self.state = State::Damped,
-                    false => self.live(silent),
-                }
+            State::Alive => {}
+            // Only a reply ends a hold-down: the peer may have fallen silent in it.
+            State::Unknown | State::Dead | State::Damped if !self.damping.is_held(now) => {
+                self.live(silent);
             }
+            State::Unknown | State::Dead | State::Damped => self.state = State::Damped,
         }
         Ok(())
     }
@@ -177,12 +174,8 @@ impl Liveness {
 
     /// Returns when [`Self::handle_timeout`] wants to be called next; `None` is at once.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let held = match self.state {
-            State::Damped => self.damping.held_until(),
-            State::Unknown | State::Alive | State::Dead => None,
-        };
-        let timers = [Some(self.due()?), self.verdict_at(), held];
-        timers.into_iter().flatten().min()
+        let due = self.due()?;
+        Some(self.verdict_at().map_or(due, |at| at.min(due)))
     }
 
     /// What `status` says.

@@ -39,11 +39,6 @@ impl Damping {
         self.held_until = Some(now + self.hold());
     }
 
-    /// Until when the peer that answers is held.
-    pub(super) fn held_until(&self) -> Option<Instant> {
-        self.held_until
-    }
-
     /// Whether the peer is held.
     pub(super) fn is_held(&self, now: Instant) -> bool {
         self.held_until.is_some_and(|until| now < until)

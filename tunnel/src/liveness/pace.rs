@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// Between requests to a peer that answers: from this ...
-const STEADY: Duration = Duration::from_millis(270);
+const STEADY: Duration = Duration::from_millis(250);
 /// ... to so much more.
 const STEADY_SPREAD: Duration = Duration::from_millis(60);
 
@@ -18,9 +18,12 @@ const FAST_SPREAD: Duration = Duration::from_millis(15);
 /// No reply is overdue earlier: schedulers need some time too.
 const LEAST_PATIENCE: Duration = Duration::from_millis(50);
 
-/// Every reply is overdue after this. A path that takes longer is asked fast all the time, or loss
-/// on it would look like death.
+/// Every reply is overdue after this.
 const MOST_PATIENCE: Duration = Duration::from_millis(300);
+
+/// A peer one of whose replies took longer than [`MOST_PATIENCE`] is asked fast for so long: its path
+/// is long or it starves, and at the steady pace there would be too few requests before the verdict.
+const SLOW_FOR: Duration = Duration::from_secs(10);
 
 /// A dead peer is asked fast for so long, then as a live one.
 const SEEK_FAST: Duration = Duration::from_secs(30);
@@ -43,6 +46,8 @@ pub(super) struct Pace {
     fast: Duration,
     /// Smoothed round trip and its deviation (RFC 6298, section 2).
     trip: Option<(Duration, Duration)>,
+    /// When a reply came last that took longer than [`MOST_PATIENCE`].
+    slow: Option<Instant>,
 }
 
 impl Pace {
@@ -56,6 +61,7 @@ impl Pace {
             steady: STEADY,
             fast: FAST,
             trip: None,
+            slow: None,
         }
     }
 
@@ -79,21 +85,25 @@ impl Pace {
             return false;
         };
         self.answered = self.answered.max(sequence + 1);
-        self.measure(now.saturating_duration_since(sent));
+        let trip = now.saturating_duration_since(sent);
+        if trip > MOST_PATIENCE {
+            self.slow = Some(now);
+        }
+        self.measure(trip);
         true
     }
 
     /// When a peer that answers is asked next; `None` is at once.
     pub(super) fn watch(&self) -> Option<Instant> {
         let last = self.last?;
-        let steady = last + self.steady;
-        Some(
-            match self.waits_since().map(|since| since + self.patience()) {
-                None => steady,
-                Some(overdue) if overdue <= last => last + self.fast,
-                Some(overdue) => steady.min(overdue),
-            },
-        )
+        let overdue = self.waits_since().map(|since| since + self.patience());
+        let slow = self.slow.map(|at| last.saturating_duration_since(at));
+        let hurry = overdue.is_some_and(|at| at <= last) || slow.is_some_and(|ago| ago < SLOW_FOR);
+        Some(match (hurry, overdue) {
+            (true, _) => last + self.fast,
+            (false, None) => last + self.steady,
+            (false, Some(overdue)) => overdue.min(last + self.steady),
+        })
     }
 
     /// When a peer that does not answer since `silent` is asked next; `None` is at once.

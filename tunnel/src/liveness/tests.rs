@@ -116,7 +116,7 @@ fn requests_are_rare_while_replies_come_and_frequent_when_one_is_overdue() {
     let mut story = Story::new(7, 20 * MS);
     story.pass(60 * SECOND);
     let count = story.asked.len();
-    assert!((180..=223).contains(&count), "{count} in a minute");
+    assert!((193..=241).contains(&count), "{count} in a minute");
     story.outage(SILENCE + SECOND);
     let gaps: Vec<_> = story.asked[count..]
         .windows(2)
@@ -134,25 +134,25 @@ fn requests_are_rare_while_replies_come_and_frequent_when_one_is_overdue() {
 /// What the module's first comment computes with.
 #[test]
 fn before_the_verdict_enough_requests_could_have_been_answered() {
-    for (trip, least) in [(0, 12), (10, 12), (100, 10), (200, 9), (300, 8), (500, 6)] {
+    for (trip, least) in [(0, 11), (10, 11), (100, 10), (200, 9), (300, 8), (500, 12)] {
         let trip = trip * MS;
-        let fewest = (0..200).map(|seed| {
+        let counts = (0..200).map(|seed| {
             let mut story = Story::new(seed, trip);
             story.pass(20 * SECOND + MS * u32::try_from(seed).unwrap());
             story.answers = false;
-            let waits: Vec<_> = story.coming.drain(..).collect();
-            let lost = waits.len();
+            story.coming.clear();
             let proof = story.now - story.report().last_reply.unwrap();
             story.pass(2 * SECOND);
-            let (died, _) = story.events[1];
-            let in_time = |&&at: &&Instant| at + trip <= story.start + died;
-            let after = story.asked.iter().filter(|at| **at + trip > proof);
-            let count = after.filter(in_time).count();
-            assert!(lost <= count);
-            count
+            let died = story.start + story.events[1].0;
+            // Those that were under way, and those that came too late to be answered in time.
+            let answers = story.asked.iter().map(|&at| at + trip);
+            answers.filter(|&at| proof < at && at <= died).count()
         });
-        let fewest = fewest.min().unwrap();
-        assert!(fewest >= least, "{trip:?}: {fewest}");
+        let counts: Vec<_> = counts.collect();
+        let fewest = counts.iter().min().unwrap();
+        let all: usize = counts.iter().sum();
+        println!("{trip:?}: {fewest} at least, {all} in 200");
+        assert!(*fewest >= least, "{trip:?}: {fewest}");
     }
 }
 
@@ -164,7 +164,7 @@ fn a_dead_peer_is_looked_for_fast_and_later_as_a_live_one() {
     assert!((330..=402).contains(&fast), "{fast} in 30 s");
     story.outage(30 * SECOND);
     let later = story.asked.len() - fast;
-    assert!((90..=112).contains(&later), "{later} in 30 s");
+    assert!((96..=121).contains(&later), "{later} in 30 s");
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn the_window_forgets_requests_of_seconds_ago_and_no_others() {
     let mut story = Story::new(9, MS);
     story.answers = false;
     let first = story.peer.cookie;
-    story.pass(5 * SECOND);
+    story.pass(8 * SECOND);
     let last = story.asked.len() as u64 - 1;
     let reply = |sequence| Probe {
         kind: Kind::Reply,
@@ -263,7 +263,7 @@ fn the_third_death_in_a_row_is_held_twice_as_long_each_time_and_a_quiet_minute_f
         }
         let took = story.now - healed;
         assert!(
-            (hold..=hold + 110 * MS).contains(&took),
+            (hold..=hold + 430 * MS).contains(&took),
             "{took:?} for {hold:?}"
         );
         holds.push(hold.as_secs());
@@ -363,7 +363,7 @@ fn only_watched_peers_are_asked_and_each_by_its_own_pace() {
     }
     assert_eq!(asked.len(), 200);
     assert!(
-        asked.values().all(|count| (90..=112).contains(count)),
+        asked.values().all(|count| (96..=121).contains(count)),
         "{asked:?}"
     );
     assert!(most <= 60, "jitter spreads them: {most} at once");
