@@ -25,14 +25,15 @@ const COSTS: [(&str, u32); 10] = [
 ];
 
 /// Reasons that no single input of a target leads to: what comes of many handshakes, of changes of state while packets
-/// wait, and of the kernel.
-const OUT_OF_REACH: [Reject; 8] = [
+/// wait, of probes that were sent before, and of the kernel.
+const OUT_OF_REACH: [Reject; 9] = [
     Reject::WgSourceLimit,
     Reject::WgUnderLoad,
     Reject::QueueFull,
     Reject::QueueExpired,
     Reject::PeerRemoved,
     Reject::NoState,
+    Reject::ProbeStale,
     Reject::UdpSend,
     Reject::TapWrite,
 ];

@@ -22,6 +22,9 @@ pub const SOURCE_OPTION_CLASS: u16 = 0xff48;
 /// The type of our option. The highest bit is clear: not critical.
 pub const SOURCE_OPTION_TYPE: u8 = 0x01;
 
+/// The bit of the header's second byte that marks a control packet: it is for us, not for a pod.
+const CONTROL: u8 = 0x80;
+
 /// The bit of an option's type that marks it critical.
 const CRITICAL: u8 = 0x80;
 
@@ -59,6 +62,19 @@ pub struct Geneve<'a> {
     pub payload: &'a [u8],
 }
 
+/// The header of a control packet that was read, with what follows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Control<'a> {
+    /// The network.
+    pub vni: Vni,
+    /// What the payload is, as an Ethertype.
+    pub protocol: u16,
+    /// Our option, if it is there.
+    pub source: Option<SourceOption>,
+    /// The message.
+    pub payload: &'a [u8],
+}
+
 /// The fixed header and our option, ready to be put in front of a pod packet.
 pub type Encoded = [u8; HEADER_LEN + SOURCE_OPTION_LEN];
 
@@ -90,9 +106,19 @@ impl SourceOption {
 
 /// Writes a header with our option.
 pub fn encode(vni: Vni, protocol: Protocol, option: SourceOption) -> Encoded {
+    header(vni, 0, protocol as u16, option)
+}
+
+/// Writes the header of a control packet with our option.
+pub fn encode_control(vni: Vni, protocol: u16, option: SourceOption) -> Encoded {
+    header(vni, CONTROL, protocol, option)
+}
+
+fn header(vni: Vni, bits: u8, protocol: u16, option: SourceOption) -> Encoded {
     let mut bytes = [0; HEADER_LEN + SOURCE_OPTION_LEN];
     bytes[0] = 3; // version 0; options are 3 × 4 bytes long
-    bytes[2..4].copy_from_slice(&(protocol as u16).to_be_bytes());
+    bytes[1] = bits;
+    bytes[2..4].copy_from_slice(&protocol.to_be_bytes());
     bytes[4..7].copy_from_slice(&vni.to_be_bytes());
     bytes[8..10].copy_from_slice(&SOURCE_OPTION_CLASS.to_be_bytes());
     bytes[10] = SOURCE_OPTION_TYPE;
@@ -104,21 +130,12 @@ pub fn encode(vni: Vni, protocol: Protocol, option: SourceOption) -> Encoded {
 }
 
 /// Reads a header and its options. Reserved bits are ignored, as section 3.4 demands of receivers.
+/// A control packet is refused as [`Reject::GeneveControl`]; [`parse_control`] reads it.
 pub fn parse(bytes: &[u8]) -> Result<Geneve<'_>, Reject> {
-    let (header, rest) = bytes
-        .split_first_chunk::<HEADER_LEN>()
-        .ok_or(Reject::GeneveTruncated)?;
-    if header[0] >> 6 != 0 {
-        return Err(Reject::GeneveVersion);
-    }
-    let options_len = usize::from(header[0] & 0b11_1111) * 4;
-    if rest.len() < options_len {
-        return Err(Reject::GeneveTruncated);
-    }
-    if header[1] & 0x80 != 0 {
+    let (header, options, payload) = split(bytes)?;
+    if header[1] & CONTROL != 0 {
         return Err(Reject::GeneveControl);
     }
-    let (options, payload) = rest.split_at(options_len);
     let source = parse_options(options)?;
     let protocol = match u16::from_be_bytes([header[2], header[3]]) {
         0x0800 => Protocol::Ipv4,
@@ -132,6 +149,38 @@ pub fn parse(bytes: &[u8]) -> Result<Geneve<'_>, Reject> {
         source,
         payload,
     })
+}
+
+/// Reads a control packet: what [`parse`] refused as [`Reject::GeneveControl`], so that the way of
+/// pod packets has no branch for it.
+pub fn parse_control(bytes: &[u8]) -> Result<Control<'_>, Reject> {
+    let (header, options, payload) = split(bytes)?;
+    if header[1] & CONTROL == 0 {
+        return Err(Reject::GeneveControl);
+    }
+    Ok(Control {
+        vni: Vni::from_be_bytes([header[4], header[5], header[6]]),
+        protocol: u16::from_be_bytes([header[2], header[3]]),
+        source: parse_options(options)?,
+        payload,
+    })
+}
+
+/// The fixed header, the options and the payload.
+type Parts<'a> = (&'a [u8; HEADER_LEN], &'a [u8], &'a [u8]);
+
+fn split(bytes: &[u8]) -> Result<Parts<'_>, Reject> {
+    let (header, rest) = bytes
+        .split_first_chunk::<HEADER_LEN>()
+        .ok_or(Reject::GeneveTruncated)?;
+    if header[0] >> 6 != 0 {
+        return Err(Reject::GeneveVersion);
+    }
+    let options_len = usize::from(header[0] & 0b11_1111) * 4;
+    let (options, payload) = rest
+        .split_at_checked(options_len)
+        .ok_or(Reject::GeneveTruncated)?;
+    Ok((header, options, payload))
 }
 
 fn parse_options(mut options: &[u8]) -> Result<Option<SourceOption>, Reject> {

@@ -9,7 +9,7 @@
 //! [`device::Device`] is the whole data plane as a state machine that takes frames, datagrams, states
 //! and `now`. Start there. What it is made of has the names of its standards: [`geneve`], [`vni`],
 //! [`overlay`], [`identity`], [`owners`], [`forwarding`], [`lane`], [`engine`], [`segment`], [`merge`], [`mtu`],
-//! [`reject`].
+//! [`reject`], [`probe`], [`liveness`].
 //! [`io`] touches the kernel and decides nothing; [`keeper`] and [`data_plane`] are the two processes
 //! of `hawser-tunnel`.
 
@@ -33,6 +33,7 @@ pub mod ip;
 pub mod keeper;
 pub mod key;
 pub mod lane;
+pub mod liveness;
 pub mod merge;
 pub mod mtu;
 pub mod node;
@@ -40,6 +41,7 @@ pub mod offload;
 pub mod outbound;
 pub mod overlay;
 pub mod owners;
+pub mod probe;
 pub mod reassembly;
 pub mod reject;
 pub mod segment;

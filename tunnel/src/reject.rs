@@ -70,7 +70,7 @@ rejects! {
     GeneveTruncated = "geneve_truncated",
     /// A version other than 0.
     GeneveVersion = "geneve_version",
-    /// A control message.
+    /// A control message that is no probe of ours.
     GeneveControl = "geneve_control",
     /// An option that runs past the options.
     GeneveOptionLength = "geneve_option_length",
@@ -94,6 +94,9 @@ rejects! {
     IdentityReserved = "identity_reserved",
     /// An identity that the peer's cluster did not publish.
     IdentityUnpublished = "identity_unpublished",
+
+    /// A reply to a probe that nobody waits for: a second one, one that took seconds, or one from before a restart.
+    ProbeStale = "probe_stale",
 
     // The pod packet, both ways.
     /// Not an IP packet of the length that it says.

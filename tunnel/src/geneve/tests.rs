@@ -122,6 +122,30 @@ fn unknown_options_are_skipped_and_unknown_critical_ones_drop() {
     assert_eq!(source(&[&longest]), Err(Reject::GeneveOptionLength));
 }
 
+#[test]
+fn a_packet_is_for_a_pod_or_for_control_and_never_for_both() {
+    let control = encode_control(Vni::DEFAULT, 0x88b5, OPTION);
+    assert_eq!(
+        control,
+        hex!("03 80 88b5 000001 00  ff48 01 02 0002 0001 00123456")
+    );
+    assert_eq!(parse(&control), Err(Reject::GeneveControl));
+    let read = parse_control(&control).unwrap();
+    assert_eq!(
+        (read.vni, read.protocol, read.source, read.payload),
+        (Vni::DEFAULT, 0x88b5, Some(OPTION), &[][..])
+    );
+    let pod = encode(Vni::DEFAULT, Protocol::Ipv4, OPTION);
+    assert_eq!(parse_control(&pod), Err(Reject::GeneveControl));
+    for short in 0..control.len() {
+        assert_eq!(
+            parse_control(&control[..short]),
+            Err(Reject::GeneveTruncated),
+            "{short} bytes"
+        );
+    }
+}
+
 proptest! {
     #[test]
     fn round_trip(vni in 0..=Vni::MAX, six in any::<bool>(), cluster: u16, flags: u16, identity: u32, payload: Vec<u8>) {
@@ -136,6 +160,11 @@ proptest! {
     fn any_bytes_are_parsed_or_refused(bytes: Vec<u8>) {
         if let Ok(geneve) = parse(&bytes) {
             prop_assert!(bytes.ends_with(geneve.payload));
+            prop_assert_eq!(parse_control(&bytes), Err(Reject::GeneveControl));
+        }
+        if let Ok(control) = parse_control(&bytes) {
+            prop_assert!(bytes.ends_with(control.payload));
+            prop_assert_eq!(parse(&bytes), Err(Reject::GeneveControl));
         }
     }
 }
