@@ -119,7 +119,7 @@ pub fn run(inherited: Inherited, options: Options) -> Result<(), Box<dyn std::er
     let handshakes = UdpSockets::inherit(inherited.handshakes, Arc::clone(&offloads))?;
     let now = clock::now();
     let plane = Arc::new(DataPlane {
-        device: Device::new(key, clock::random()?, now),
+        device: Device::new(key, clock::random()?),
         tap,
         udp,
         handshakes,

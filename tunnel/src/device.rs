@@ -8,7 +8,7 @@
 
 use crate::batch::Datagrams;
 use crate::capture::Capture;
-use crate::engine::BoringtunEngine;
+use crate::cookie::Cookies;
 use crate::forwarding::Forwarding;
 use crate::handover::Inheritance;
 use crate::handshake_limit::HandshakeLimits;
@@ -23,9 +23,6 @@ use crate::status::{Counters, LaneStatus, PeerStatus};
 use crate::wireguard::{Mac1, Message};
 use arc_swap::ArcSwapOption;
 use blake2::{Blake2s256, Digest as _};
-use boringtun::noise::handshake::parse_handshake_anon;
-use boringtun::noise::rate_limiter::RateLimiter;
-use boringtun::noise::{Packet, TunnResult};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,7 +42,7 @@ pub struct Device {
     control: Mutex<Control>,
     mac1: Mac1,
     limits: Mutex<HandshakeLimits>,
-    cookies: Cookies,
+    cookies: Mutex<Cookies>,
     drops: Drops,
     capture: Capture,
     totals: Totals,
@@ -67,24 +64,10 @@ struct Totals {
     rx_bytes: AtomicU64,
 }
 
-/// boringtun's limiters: one that always asks for a cookie, and one that never does.
-struct Cookies {
-    asking: RateLimiter,
-    unlimited: Arc<RateLimiter>,
-}
-
-impl std::fmt::Debug for Cookies {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Cookies")
-    }
-}
-
 impl Device {
     /// A data plane without a state. `seed` is 32 random bytes: session indices come from it.
-    pub fn new(private: PrivateKey, seed: [u8; 32], now: Instant) -> Self {
-        crate::clock::observe(now);
+    pub fn new(private: PrivateKey, seed: [u8; 32]) -> Self {
         let public = private.public();
-        let key = boringtun::x25519::PublicKey::from(*public.as_bytes());
         Self {
             public,
             table: ArcSwapOption::empty(),
@@ -95,10 +78,7 @@ impl Device {
             }),
             mac1: Mac1::new(&public),
             limits: Mutex::new(HandshakeLimits::default()),
-            cookies: Cookies {
-                asking: RateLimiter::new(&key, 0),
-                unlimited: BoringtunEngine::unlimited(&public),
-            },
+            cookies: Mutex::new(Cookies::new(&public)),
             drops: Drops::default(),
             capture: Capture::default(),
             totals: Totals::default(),
@@ -289,7 +269,6 @@ impl Device {
 
     /// Advances all timers; messages that are due are left in `out`.
     pub fn handle_timeout(&self, now: Instant, out: &mut Datagrams) {
-        crate::clock::observe(now);
         let table = self.table();
         lanes(table.as_deref()).for_each(|lane| lane.handle_timeout(now, &self.drops, out));
     }
@@ -299,29 +278,30 @@ impl Device {
     /// Its source is not proven, so a source that has used up its share is not refused: it is asked
     /// for a cookie, or somebody could use up another's share in its name. Who comes with the cookie
     /// has a share of its own.
-    fn admit<'a>(
+    fn admit(
         &self,
-        message: &'a [u8],
+        message: &[u8],
         from: SocketAddr,
         now: Instant,
         out: &mut Datagrams,
-    ) -> Result<Packet<'a>, Reject> {
-        let refusal = self.limits().claimed(from.ip(), now);
-        let limiter = match refusal {
-            None => &*self.cookies.unlimited,
-            Some(_) => &self.cookies.asking,
+    ) -> Result<(), Reject> {
+        let Some(refusal) = self.limits().claimed(from.ip(), now) else {
+            return Ok(());
         };
-        let mut cookie = [0; crate::engine::HANDSHAKE_MAX];
-        match limiter.verify_packet(Some(from.ip()), message, &mut cookie) {
-            Ok(packet) if refusal.is_none() => Ok(packet),
-            Ok(packet) if self.limits().proven(from.ip(), now) => Ok(packet),
-            Ok(_) => Err(Reject::WgSourceLimit),
-            Err(TunnResult::WriteToNetwork(cookie)) => {
-                out.push(cookie, from);
-                Err(refusal.unwrap_or(Reject::WgUnderLoad))
-            }
-            Err(_) => Err(Reject::WgHandshake),
+        let mut cookies = self.cookies.lock().unwrap_or_else(PoisonError::into_inner);
+        if cookies.verify(message, from, now) {
+            return match self.limits().proven(from.ip(), now) {
+                true => Ok(()),
+                false => Err(Reject::WgSourceLimit),
+            };
         }
+        // Without random bytes nobody is given a cookie that could be guessed.
+        let random = crate::io::clock::random().ok();
+        let reply = random.and_then(|random| cookies.reply(message, from, now, random));
+        if let Some(reply) = reply {
+            out.push(&reply, from);
+        }
+        Err(refusal)
     }
 
     fn limits(&self) -> MutexGuard<'_, HandshakeLimits> {
@@ -341,14 +321,8 @@ impl Device {
         let lane = match kind {
             Message::Initiation => {
                 self.verify_mac1(message)?;
-                let Packet::HandshakeInit(initiation) = self.admit(message, from, now, out)? else {
-                    return Err(Reject::WgMalformed);
-                };
-                let secret = self.private.to_static_secret();
-                let public = boringtun::x25519::PublicKey::from(*self.public.as_bytes());
-                let half = parse_handshake_anon(&secret, &public, &initiation)
-                    .map_err(|_| Reject::WgHandshake)?;
-                let key = PublicKey::new(half.peer_static_public);
+                self.admit(message, from, now, out)?;
+                let key = crate::engine::initiator(&self.private, &self.public, message)?;
                 &table.lane_by_key(&key).ok_or(Reject::WgUnknownPeer)?.1
             }
             // An answer names an index that only our initiation carried: whoever does not know one

@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 mod arrivals;
-mod boringtun;
 mod cookie;
 mod handshake;
 mod noise;
@@ -19,7 +18,7 @@ mod sessions;
 mod stamp;
 mod timers;
 mod transcript;
-pub use self::boringtun::BoringtunEngine;
+pub(crate) use self::handshake::initiator;
 pub use self::noise::NoiseEngine;
 #[cfg(hawser_null_cipher)]
 pub mod null;
@@ -34,7 +33,7 @@ pub type LaneEngine = null::NullEngine;
 /// Whether this build sends packets in clear, as only a bench wants it.
 pub const NULL_CIPHER: bool = cfg!(hawser_null_cipher);
 
-/// The longest message of a handshake, in bytes; also boringtun's lower limit for its buffers.
+/// The longest message of a handshake, in bytes.
 pub const HANDSHAKE_MAX: usize = 148;
 
 /// What a data message costs on top of its plaintext: header (16) and tag (16).

@@ -289,7 +289,7 @@ impl Engine for NoiseEngine {
             return false;
         }
         let index = self.next_index();
-        let stamp = self.stamps.next(crate::clock::since_epoch(now));
+        let stamp = self.stamps.next(crate::io::clock::since_epoch());
         let sent = random().and_then(|random| self.keys.initiate(&random, index, &stamp, now, out));
         let Some(initiation) = sent else {
             out.clear();
