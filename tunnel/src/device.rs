@@ -33,10 +33,14 @@ use std::time::{Duration, Instant};
 /// retransmissions have a jitter of 333 ms.
 pub const TICK: Duration = Duration::from_millis(100);
 
+/// With so many lanes at most, new ones begin at once: a peer that only sends learns so of a node that
+/// lost its sessions. With more, each waits for its first packet, and nobody is met by thousands.
+const EAGER: usize = 256;
+
 /// The data plane of a node.
 #[derive(Debug)]
 pub struct Device {
-    private: PrivateKey,
+    private: Arc<PrivateKey>,
     public: PublicKey,
     table: ArcSwapOption<Forwarding>,
     control: Mutex<Control>,
@@ -82,7 +86,7 @@ impl Device {
             drops: Drops::default(),
             capture: Capture::default(),
             totals: Totals::default(),
-            private,
+            private: Arc::new(private),
         }
     }
 
@@ -106,8 +110,8 @@ impl Device {
         self.table.load_full()
     }
 
-    /// Puts a state in force. Lanes that it keeps keep their sessions; new ones start a handshake,
-    /// whose messages are left in `out`.
+    /// Puts a state in force. Lanes that it keeps keep their sessions; new ones of a small mesh start
+    /// a handshake, whose messages are left in `out`.
     pub fn apply(&self, state: Checked, now: Instant, out: &mut Datagrams) {
         let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.table();
@@ -163,7 +167,9 @@ impl Device {
             }
         }
         drop(control);
-        fresh.iter().for_each(|lane| lane.initiate(now, out));
+        if lanes(self.table().as_deref()).take(EAGER + 1).count() <= EAGER {
+            fresh.iter().for_each(|lane| lane.initiate(now, out));
+        }
     }
 
     /// Starts a new handshake at once with one peer, or with all. The sessions in use go on until
