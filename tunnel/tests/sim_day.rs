@@ -97,15 +97,27 @@ fn whoever_only_listens_says_so_within_ten_seconds() {
 #[test]
 fn after_quiet_hours_the_first_packet_waits_for_one_handshake_and_arrives() {
     let mut world = World::new();
+    let mut out = hawser_tunnel::batch::Datagrams::default();
+    world.nodes[0].device.rekey(None, world.now, &mut out);
+    let old = out.iter().next().unwrap().0.to_vec();
+    world.send(0, &out);
+    world.settle();
     world.pass(6 * 60 * 60 * SECOND);
     assert!(
         world.on_wire.get(&1).copied().unwrap_or_default() <= 4,
         "a quiet pair does not talk: {:?}",
         world.on_wire
     );
+    let handshakes = |world: &World| [world.on_wire[&1], world.on_wire[&2]];
+    let before = handshakes(&world);
+    // The engines went long ago, what they had heard did not.
+    world.receive(1, world::address(0), &old);
+    assert_eq!(world.dropped(1)["wg_timestamp"], 1);
+    assert_eq!(handshakes(&world), before);
     world.frame(0, &udp(pod(0), pod(1), b"first"));
     world.settle();
     assert_eq!(world.nodes[1].delivered.len(), 1);
+    assert_eq!(handshakes(&world), before.map(|count| count + 1));
 }
 
 /// The peer comes back with its key and no sessions, as after a crash: it speaks first.
