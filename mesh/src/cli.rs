@@ -143,11 +143,6 @@ fn run_agent(args: &AgentArgs, format: LogFormat) -> Outcome {
         NodeConfig::load(&args.config)?;
         return Ok(());
     }
-    if hawser_tunnel::clock::SIMULATED_CLOCK {
-        return Err(
-            "this build runs on a simulated clock; build it without the feature sim".into(),
-        );
-    }
     log::start(format)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

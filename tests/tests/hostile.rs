@@ -6,7 +6,7 @@ use hawser_tests::io::Netns;
 use hawser_tests::lab::{Lab, Topology};
 use hawser_tunnel::batch::{Batch, Datagrams};
 use hawser_tunnel::control::{Request, Response, Role};
-use hawser_tunnel::engine::{BoringtunEngine, Engine as _};
+use hawser_tunnel::engine::{Engine as _, NoiseEngine};
 use hawser_tunnel::geneve::{self, Protocol, SourceOption};
 use hawser_tunnel::io::control_client::ControlClient;
 use hawser_tunnel::io::key_file;
@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// West-2's place, taken by somebody with west-2's key.
 struct Liar {
     socket: UdpSocket,
-    engine: BoringtunEngine,
+    engine: NoiseEngine,
     victim: SocketAddr,
 }
 
@@ -45,15 +45,7 @@ impl Liar {
             .run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)))??;
         socket.set_read_timeout(Some(PATIENCE))?;
         let key = key_file::load_or_make(&node.state_dir(), LaneNumber::FIRST)?;
-        let unlimited = BoringtunEngine::unlimited(&key.public());
-        let mut engine = BoringtunEngine::new(
-            &key,
-            &victim_key,
-            None,
-            0x00c0_ffee & 0xff_ffff,
-            unlimited,
-            Instant::now(),
-        );
+        let mut engine = NoiseEngine::new(&key, &victim_key, None, 0x00c0_ffee & 0xff_ffff);
         let mut message = Vec::new();
         ensure!(
             engine.initiate(false, Instant::now(), &mut message),

@@ -11,7 +11,7 @@ use hawser_tests::stock::{
     self, Implementation, Meeting, MessageKind, StockPeer, StockSpec, WireLog, WireMessage,
 };
 use hawser_tests::traffic::EchoServer;
-use hawser_tunnel::engine::{BoringtunEngine, Engine as _};
+use hawser_tunnel::engine::{Engine as _, NoiseEngine};
 use hawser_tunnel::key::{PrivateKey, PublicKey};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -212,9 +212,7 @@ impl Flood {
         socket.connect(victim)?;
         let victim: PublicKey = key.parse().map_err(|_| anyhow::anyhow!("key {key}"))?;
         let own = PrivateKey::from_random([77; 32]);
-        let unlimited = BoringtunEngine::unlimited(&own.public());
-        let now = Instant::now();
-        let mut engine = BoringtunEngine::new(&own, &victim, None, 77, unlimited, now);
+        let mut engine = NoiseEngine::new(&own, &victim, None, 77);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {

@@ -1,7 +1,6 @@
 //! The command line of `hawser-tunnel`.
 
 use clap::{Parser, Subcommand};
-use hawser_tunnel::clock::SIMULATED_CLOCK;
 use hawser_tunnel::data_plane::{self, Inherited, InheritedLane};
 use hawser_tunnel::engine::NULL_CIPHER;
 use hawser_tunnel::io::{key_file, nft::Nft, process, tap::Tap, udp::Sockets};
@@ -183,14 +182,11 @@ impl<E: Into<Box<dyn Error>>> From<E> for Failure {
 
 /// `HAWSER_LOG`, or what an operator wants to read.
 pub(crate) fn log_filter() -> EnvFilter {
-    EnvFilter::try_from_env("HAWSER_LOG").unwrap_or_else(|_| EnvFilter::new("info,boringtun=off"))
+    EnvFilter::try_from_env("HAWSER_LOG").unwrap_or_else(|_| EnvFilter::new("info"))
 }
 
 impl Args {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        if SIMULATED_CLOCK {
-            return Err("this build has a simulated clock and carries no packets".into());
-        }
         if NULL_CIPHER && std::env::var_os("HAWSER_LAB").is_none() {
             return Err("this build has a null cipher, for benches: it runs in a lab alone".into());
         }

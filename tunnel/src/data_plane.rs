@@ -33,7 +33,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
@@ -123,7 +123,7 @@ pub fn run(inherited: Inherited, options: Options) -> Result<(), Box<dyn std::er
     offload_test::run(&first.tap, &offloads);
     let now = clock::now();
     let plane = Arc::new(DataPlane {
-        device: Device::with_lanes(keys, clock::random()?, now),
+        device: Device::with_lanes(keys, clock::random()?),
         lanes,
         offloads,
         control: Mutex::new(control::Control::new(
@@ -137,6 +137,14 @@ pub fn run(inherited: Inherited, options: Options) -> Result<(), Box<dyn std::er
         handshakes_gate: Gate::new(taking_over)?,
         heir: ArcSwapOption::empty(),
         taking_over: AtomicBool::new(false),
+    });
+    let gates: Weak<DataPlane> = Arc::downgrade(&plane);
+    plane.device.wake_by(move |lane| {
+        if let Some(plane) = gates.upgrade()
+            && let Some(lane) = plane.lanes.get(lane.index())
+        {
+            lane.tap_gate.nudge();
+        }
     });
     let predecessor = inherited.predecessor.map(UnixStream::from);
     let predecessor = predecessor.map(|stream| plane.greet(stream)).transpose()?;

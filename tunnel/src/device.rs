@@ -8,7 +8,7 @@
 
 use crate::batch::{ByLane, Datagrams};
 use crate::capture::Capture;
-use crate::engine::BoringtunEngine;
+use crate::cookie::Cookies;
 use crate::forwarding::{Forwarding, Pairs, Peer};
 use crate::handover::{InUse, Inheritance};
 use crate::handshake_limit::HandshakeLimits;
@@ -23,13 +23,10 @@ use crate::status::{Counters, LaneStatus, PeerStatus};
 use crate::wireguard::{Mac1, Message};
 use arc_swap::ArcSwapOption;
 use blake2::{Blake2s256, Digest as _};
-use boringtun::noise::handshake::parse_handshake_anon;
-use boringtun::noise::rate_limiter::RateLimiter;
-use boringtun::noise::{Packet, TunnResult};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How often [`Device::handle_timeout`] wants to be called: WireGuard's timers count in seconds, its
@@ -51,6 +48,8 @@ pub struct Device {
     table: ArcSwapOption<Forwarding>,
     control: Mutex<Control>,
     limits: Mutex<HandshakeLimits>,
+    /// Who is told that a lane's thread has to send what waited; without it, whoever finds a session does.
+    waker: OnceLock<Waker>,
     drops: Drops,
     capture: Capture,
     totals: Totals,
@@ -59,25 +58,35 @@ pub struct Device {
 /// One of this node's lanes: its key, and what only depends on that.
 #[derive(Debug)]
 struct OwnLane {
-    private: PrivateKey,
+    private: Arc<PrivateKey>,
     public: PublicKey,
     mac1: Mac1,
-    cookies: Cookies,
+    cookies: Mutex<Cookies>,
+    /// Pairs that a session came for while packets waited.
+    released: Mutex<Vec<Arc<Lane>>>,
+    has_released: AtomicBool,
 }
 
 impl OwnLane {
     fn new(private: PrivateKey) -> Self {
         let public = private.public();
-        let key = boringtun::x25519::PublicKey::from(*public.as_bytes());
         Self {
             mac1: Mac1::new(&public),
-            cookies: Cookies {
-                asking: RateLimiter::new(&key, 0),
-                unlimited: BoringtunEngine::unlimited(&public),
-            },
+            cookies: Mutex::new(Cookies::new(&public)),
+            released: Mutex::default(),
+            has_released: AtomicBool::new(false),
             public,
-            private,
+            private: Arc::new(private),
         }
+    }
+}
+
+/// Wakes the sending thread of a lane.
+pub struct Waker(Box<dyn Fn(LaneNumber) + Send + Sync>);
+
+impl std::fmt::Debug for Waker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Waker")
     }
 }
 
@@ -97,30 +106,17 @@ struct Totals {
     rx_bytes: AtomicU64,
 }
 
-/// boringtun's limiters: one that always asks for a cookie, and one that never does.
-struct Cookies {
-    asking: RateLimiter,
-    unlimited: Arc<RateLimiter>,
-}
-
-impl std::fmt::Debug for Cookies {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Cookies")
-    }
-}
-
 impl Device {
     /// A data plane with one lane and without a state. `seed` is 32 random bytes: session indices come from it.
-    pub fn new(private: PrivateKey, seed: [u8; 32], now: Instant) -> Self {
-        Self::with_lanes(vec![private], seed, now)
+    pub fn new(private: PrivateKey, seed: [u8; 32]) -> Self {
+        Self::with_lanes(vec![private], seed)
     }
 
     /// The same with a lane for each key, of which [`LaneNumber::MAX`] count.
     ///
     /// # Panics
     /// Without a key.
-    pub fn with_lanes(keys: Vec<PrivateKey>, seed: [u8; 32], now: Instant) -> Self {
-        crate::clock::observe(now);
+    pub fn with_lanes(keys: Vec<PrivateKey>, seed: [u8; 32]) -> Self {
         assert!(!keys.is_empty(), "a node has one lane at least");
         let keys = keys.into_iter().take(LaneNumber::MAX.into());
         Self {
@@ -132,6 +128,7 @@ impl Device {
                 inheritance: Inheritance::default(),
             }),
             limits: Mutex::new(HandshakeLimits::default()),
+            waker: OnceLock::new(),
             drops: Drops::default(),
             capture: Capture::default(),
             totals: Totals::default(),
@@ -336,13 +333,13 @@ impl Device {
 
     /// Advances all timers; messages that are due are left in `out`.
     pub fn handle_timeout(&self, now: Instant, out: &mut impl ByLane) {
-        crate::clock::observe(now);
         let Some(table) = self.table() else {
             return;
         };
         for peer in table.peers() {
             for lane in peer.all_lanes() {
                 lane.handle_timeout(now, &self.drops, out.of(lane.own()));
+                self.note_released(lane);
                 self.send_instead(peer, lane, now, out);
             }
             for lane in &peer.older {
@@ -388,34 +385,70 @@ impl Device {
     /// Its source is not proven, so a source that has used up its share is not refused: it is asked
     /// for a cookie, or somebody could use up another's share in its name. Who comes with the cookie
     /// has a share of its own.
-    fn admit<'a>(
+    fn admit(
         &self,
         own: &OwnLane,
-        message: &'a [u8],
+        message: &[u8],
         from: SocketAddr,
         now: Instant,
         out: &mut Datagrams,
-    ) -> Result<Packet<'a>, Reject> {
-        let refusal = self.limits().claimed(from.ip(), now);
-        let limiter = match refusal {
-            None => &*own.cookies.unlimited,
-            Some(_) => &own.cookies.asking,
+    ) -> Result<(), Reject> {
+        let Some(refusal) = self.limits().claimed(from.ip(), now) else {
+            return Ok(());
         };
-        let mut cookie = [0; crate::engine::HANDSHAKE_MAX];
-        match limiter.verify_packet(Some(from.ip()), message, &mut cookie) {
-            Ok(packet) if refusal.is_none() => Ok(packet),
-            Ok(packet) if self.limits().proven(from.ip(), now) => Ok(packet),
-            Ok(_) => Err(Reject::WgSourceLimit),
-            Err(TunnResult::WriteToNetwork(cookie)) => {
-                out.push(cookie, from);
-                Err(refusal.unwrap_or(Reject::WgUnderLoad))
-            }
-            Err(_) => Err(Reject::WgHandshake),
+        let mut cookies = own.cookies.lock().unwrap_or_else(PoisonError::into_inner);
+        if cookies.verify(message, from, now) {
+            return match self.limits().proven(from.ip(), now) {
+                true => Ok(()),
+                false => Err(Reject::WgSourceLimit),
+            };
         }
+        // Without random bytes nobody is given a cookie that could be guessed.
+        let random = crate::io::clock::random().ok();
+        let reply = random.and_then(|random| cookies.reply(message, from, now, random));
+        if let Some(reply) = reply {
+            out.push(&reply, from);
+        }
+        Err(refusal)
     }
 
     fn limits(&self) -> MutexGuard<'_, HandshakeLimits> {
         self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has `wake` called for a lane when there is a session for packets that waited: its sending thread then calls
+    /// [`Self::send_released`]. Without this, whoever finds the session leaves them in its own output, which is in order
+    /// where one thread does everything. To be called once, before the first [`Self::apply`].
+    pub fn wake_by(&self, wake: impl Fn(LaneNumber) + Send + Sync + 'static) {
+        // The first one stays.
+        let _ = self.waker.set(Waker(Box::new(wake)));
+    }
+
+    /// Notices that a session came for what waited on a lane.
+    pub(crate) fn note_released(&self, lane: &Arc<Lane>) {
+        if !lane.is_released() {
+            return;
+        }
+        if let Some(Waker(wake)) = self.waker.get() {
+            let own = self.own(lane.own());
+            let mut released = own.released.lock().unwrap_or_else(PoisonError::into_inner);
+            released.push(Arc::clone(lane));
+            own.has_released.store(true, Ordering::Release);
+            wake(lane.own());
+        }
+    }
+
+    /// Seals what waited for sessions that have come since, in the thread that sends over lane `own`.
+    pub fn send_released(&self, own: LaneNumber, now: Instant, out: &mut impl ByLane) {
+        let own = self.own(own);
+        if !own.has_released.load(Ordering::Acquire) {
+            return;
+        }
+        let mut released = own.released.lock().unwrap_or_else(PoisonError::into_inner);
+        own.has_released.store(false, Ordering::Release);
+        for lane in released.drain(..) {
+            lane.send_released(now, out.of(lane.own()));
+        }
     }
 
     /// Takes a handshake message that came to our lane `own`.
@@ -434,17 +467,12 @@ impl Device {
         let lane = match Message::parse(message)? {
             Message::Initiation => {
                 verify_mac1(&own.mac1, message)?;
-                let Packet::HandshakeInit(initiation) =
-                    self.admit(own, message, from, now, out.of(number))?
-                else {
-                    return Err(Reject::WgMalformed);
-                };
-                let secret = own.private.to_static_secret();
-                let public = boringtun::x25519::PublicKey::from(*own.public.as_bytes());
-                let half = parse_handshake_anon(&secret, &public, &initiation)
-                    .map_err(|_| Reject::WgHandshake)?;
-                let key = PublicKey::new(half.peer_static_public);
-                return answer(table.lanes_by_key(number, &key), message, from, now, out);
+                self.admit(own, message, from, now, out.of(number))?;
+                let key = crate::engine::initiator(&own.private, &own.public, message)?;
+                let lanes = table.lanes_by_key(number, &key);
+                let done = answer(lanes, message, from, now, out);
+                lanes.iter().for_each(|lane| self.note_released(lane));
+                return done;
             }
             // An answer names an index that only our initiation carried: whoever does not know one
             // is done with before any limit, and uses up nobody's share.
@@ -456,7 +484,9 @@ impl Device {
             Message::Cookie { receiver } => lane_of(receiver).ok_or(Reject::WgUnknownIndex)?,
             Message::Data { .. } => return Err(Reject::WgMalformed),
         };
-        lane.handle_handshake(message, from, now, out.of(lane.own()))
+        let done = lane.handle_handshake(message, from, now, out.of(lane.own()));
+        self.note_released(lane);
+        done
     }
 
     /// Adds what a batch did to the totals.
@@ -586,7 +616,7 @@ impl Pairs for Renewal<'_> {
             own,
             private: &self.device.own(own).private,
             index: self.control.index(&mut self.indices),
-            eager,
+            ordered: self.device.waker.get().is_some(),
         };
         let lane = Arc::new(Lane::new(peer, desired, &keys));
         if heard.is_some() {

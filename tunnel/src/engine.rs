@@ -3,13 +3,14 @@
 //! An engine knows one pair of keys: sessions, their timers and the messages between them. Who may
 //! send what, where a peer is reached, what waits for a handshake: all that is [`crate::lane`]'s.
 
+use self::handshake::Stamp;
+use self::stamp::Stamps;
 use crate::batch::{Batch, Datagrams};
 use crate::reject::Reject;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 mod arrivals;
-mod boringtun;
 mod cookie;
 mod handshake;
 mod noise;
@@ -19,7 +20,7 @@ mod sessions;
 mod stamp;
 mod timers;
 mod transcript;
-pub use self::boringtun::BoringtunEngine;
+pub(crate) use self::handshake::initiator;
 pub use self::noise::NoiseEngine;
 #[cfg(hawser_null_cipher)]
 pub mod null;
@@ -31,10 +32,14 @@ pub type LaneEngine = NoiseEngine;
 #[cfg(hawser_null_cipher)]
 pub type LaneEngine = null::NullEngine;
 
+/// What a session takes.
+#[cfg(test)]
+pub(crate) const SESSION_LEN: usize = size_of::<session::Session>();
+
 /// Whether this build sends packets in clear, as only a bench wants it.
 pub const NULL_CIPHER: bool = cfg!(hawser_null_cipher);
 
-/// The longest message of a handshake, in bytes; also boringtun's lower limit for its buffers.
+/// The longest message of a handshake, in bytes.
 pub const HANDSHAKE_MAX: usize = 148;
 
 /// What a data message costs on top of its plaintext: header (16) and tag (16).
@@ -71,10 +76,43 @@ pub enum Opened {
     Rejected(Reject),
 }
 
+/// What outlives an engine, so that the next one with the same keys goes on where it stopped.
+#[derive(Clone, Copy)]
+pub struct Memory {
+    /// The stamp of the peer's newest initiation: whoever repeats an older one is refused.
+    heard: Stamp,
+    /// The stamps of our own.
+    stamps: Stamps,
+    /// The last of our indices; the low eight bits count.
+    index: u32,
+}
+
+impl Memory {
+    /// Of an engine that never was. `index` is the random upper 24 bits of its session indices.
+    pub fn new(index: u32) -> Self {
+        Self {
+            heard: Stamp::default(),
+            stamps: Stamps::default(),
+            index: index << 8,
+        }
+    }
+}
+
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Memory").finish_non_exhaustive()
+    }
+}
+
 /// One pair of WireGuard keys.
 pub trait Engine: Send + std::fmt::Debug {
     /// How long ago the handshake of the session in use was; `None` without a session.
     fn session_age(&self, now: Instant) -> Option<Duration>;
+
+    /// Whether there is nothing in it that anybody can still use: no session, no attempt at one.
+    fn is_idle(&self) -> bool {
+        false
+    }
 
     /// Seals every plaintext in order, each as a message to `endpoint`. There must be a session.
     /// Plaintexts are whole cipher blocks already.

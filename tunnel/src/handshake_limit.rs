@@ -1,7 +1,6 @@
 //! How many handshakes one source may send, ahead of the limit for all sources together.
 //!
-//! boringtun's limiter is one counter for everybody: a single noisy source would put all others
-//! behind cookies (T3, F34). Here each source has a token bucket first, and a second one for
+//! One counter for everybody would let a single noisy source put all others behind cookies (T3, F34). Here each source has a token bucket first, and a second one for
 //! messages that prove their source by a cookie, which nobody else can use up. Answers to our own
 //! initiations need no share: [`crate::lane`] takes a few to each.
 

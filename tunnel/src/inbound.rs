@@ -193,6 +193,7 @@ impl Device {
             &mut inbound.opened,
             inbound.datagrams.of(lane.own()),
         );
+        self.note_released(&lane);
         let count = inbound.run.len();
         let mut known = None;
         for at in 0..count {

@@ -81,12 +81,12 @@ impl PrivateKey {
 
     /// The public half.
     pub fn public(&self) -> PublicKey {
-        PublicKey(*boringtun::x25519::PublicKey::from(&self.to_static_secret()).as_bytes())
+        PublicKey(*x25519_dalek::PublicKey::from(&self.to_static_secret()).as_bytes())
     }
 
-    /// The form that the engine takes; it wipes itself as well.
-    pub(crate) fn to_static_secret(&self) -> boringtun::x25519::StaticSecret {
-        boringtun::x25519::StaticSecret::from(self.0)
+    /// The form in which secrets are exchanged; it wipes itself as well.
+    pub(crate) fn to_static_secret(&self) -> x25519_dalek::StaticSecret {
+        x25519_dalek::StaticSecret::from(self.0)
     }
 }
 

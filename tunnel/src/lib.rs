@@ -16,8 +16,8 @@
 pub mod aead;
 pub mod batch;
 pub mod capture;
-pub mod clock;
 pub mod control;
+pub mod cookie;
 pub mod data_plane;
 pub mod device;
 pub mod engine;

@@ -9,11 +9,14 @@ use zeroize::Zeroizing;
 
 const INITIATION_LEN: usize = 148;
 const RESPONSE_LEN: usize = 92;
-const COOKIE_LEN: usize = 64;
+/// A cookie reply.
+pub const COOKIE_LEN: usize = 64;
 /// Header (16) and tag (16); a keepalive is no longer.
 const DATA_MIN: usize = 32;
+/// One MAC.
+pub(crate) const MAC_LEN: usize = 16;
 /// Both MACs at the end of a handshake message.
-const MACS_LEN: usize = 32;
+pub(crate) const MACS_LEN: usize = 2 * MAC_LEN;
 
 /// Counters from here on are never used (whitepaper, section 6.2).
 pub const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);

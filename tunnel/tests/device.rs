@@ -4,7 +4,7 @@
 mod world;
 
 use hawser_tunnel::batch::Datagrams;
-use hawser_tunnel::engine::{BoringtunEngine, Engine as _};
+use hawser_tunnel::engine::{Engine as _, NoiseEngine};
 use hawser_tunnel::lane::MAX_WAITING;
 use hawser_tunnel::state::PeerKind;
 use std::net::IpAddr;
@@ -92,7 +92,7 @@ fn ipv6_packets_of_1280_bytes_cross_a_path_that_is_too_small_for_them() {
 fn packets_wait_for_a_handshake_up_to_a_bound_and_what_is_past_it_is_counted() {
     let mut world = World::new();
     world.cut = true;
-    world.nodes[0].device = hawser_tunnel::device::Device::new(private_key(0), [5; 32], world.now);
+    world.nodes[0].device = hawser_tunnel::device::Device::new(private_key(0), [5; 32]);
     world.apply(0, state(0, PeerKind::Native));
     for number in 0..MAX_WAITING + 10 {
         world.frame(0, &udp(pod(0), pod(1), &number.to_be_bytes()));
@@ -167,15 +167,7 @@ fn what_leaves_the_kernel_wrongly_is_refused_by_name() {
 fn handshakes_are_refused_in_the_order_of_their_cost() {
     let mut world = World::new();
     let key = hawser_tunnel::key::PrivateKey::from_random([77; 32]);
-    let unlimited = BoringtunEngine::unlimited(&key.public());
-    let mut stranger = BoringtunEngine::new(
-        &key,
-        &private_key(1).public(),
-        None,
-        1,
-        unlimited,
-        world.now,
-    );
+    let mut stranger = NoiseEngine::new(&key, &private_key(1).public(), None, 1);
     let mut initiation = Vec::new();
     assert!(stranger.initiate(false, world.now, &mut initiation));
     let from = "203.0.113.9:1".parse().unwrap();
@@ -256,8 +248,10 @@ fn a_pre_shared_key_must_be_the_same_at_both_ends() {
         let mut world = World::new();
         for (node, key) in [(0, one), (1, theirs)] {
             // Nodes that never met: a session from before another key goes on until the new one is proven.
-            world.nodes[node].device =
-                hawser_tunnel::device::Device::new(private_key(node), [node as u8; 32], world.now);
+            world.nodes[node].device = hawser_tunnel::device::Device::new(
+                private_key(node),
+                [u8::try_from(node).unwrap(); 32],
+            );
             let mut keyed = state(node, PeerKind::Native);
             for peer in keyed.peers.values_mut() {
                 peer.lanes[0].preshared_key = Some(secret(key));
@@ -278,7 +272,7 @@ fn a_pre_shared_key_must_be_the_same_at_both_ends() {
 fn a_change_of_key_loses_nothing_that_waits() {
     let mut world = World::new();
     world.cut = true;
-    world.nodes[0].device = hawser_tunnel::device::Device::new(private_key(0), [5; 32], world.now);
+    world.nodes[0].device = hawser_tunnel::device::Device::new(private_key(0), [5; 32]);
     world.apply(0, state(0, PeerKind::Native));
     for number in 0..10_u64 {
         world.frame(0, &udp(pod(0), pod(1), &number.to_be_bytes()));

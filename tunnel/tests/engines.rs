@@ -3,13 +3,13 @@
 
 mod pair;
 
-use boringtun::noise::TunnResult;
-use boringtun::noise::rate_limiter::RateLimiter;
+use hawser_tunnel::cookie::{Cookies, RANDOM_LEN};
 use hawser_tunnel::engine::{Handshake, Opened};
 use hawser_tunnel::reject::Reject;
-use pair::{AnyEngine, Kind, MEETINGS, Pair, SECOND, key, number, packet, preshared, start};
+use pair::boringtun::Limiter;
+use pair::{AnyEngine, Kind, MEETINGS, Pair, SECOND, key, number, packet, start};
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::time::Instant;
 
 /// Two engines of our own with a session, made by the first.
@@ -26,8 +26,8 @@ fn met(kinds: [Kind; 2], now: Instant) -> [AnyEngine; 2] {
 #[test]
 fn each_engine_shakes_hands_with_each_and_carries_packets_both_ways() {
     for kinds in MEETINGS {
-        for secret in [None, Some(preshared(9))] {
-            let mut pair = Pair::new(kinds, secret.as_ref());
+        for secret in [None, Some(9)] {
+            let mut pair = Pair::new(kinds, secret);
             for number in 0..100 {
                 pair.send(0, number);
                 pair.settle();
@@ -53,9 +53,8 @@ fn different_preshared_keys_make_no_session() {
     let now = start();
     for [first, second] in MEETINGS {
         for (ours, theirs) in [(Some(1), None), (None, Some(1)), (Some(1), Some(2))] {
-            let (ours, theirs) = (ours.map(preshared), theirs.map(preshared));
-            let mut one = AnyEngine::new(first, 1, 2, ours.as_ref(), now);
-            let mut two = AnyEngine::new(second, 2, 1, theirs.as_ref(), now);
+            let mut one = AnyEngine::new(first, 1, 2, ours, now);
+            let mut two = AnyEngine::new(second, 2, 1, theirs, now);
             let initiation = one.initiate(false, now).unwrap();
             let (_, response) = two.handshake(&initiation, now).unwrap();
             assert_eq!(one.handshake(&response, now), Err(Reject::WgHandshake));
@@ -149,20 +148,48 @@ fn keys_of_low_order_are_refused() {
     }
 }
 
+/// Asks for cookies as a node with key 2 under load does: `None` for a message that shows one.
+fn asking(kind: Kind) -> impl FnMut(&[u8], Instant) -> Option<Vec<u8>> {
+    let from: SocketAddr = "192.0.2.1:51820".parse().unwrap();
+    let mut ours = Cookies::new(&key(2).public());
+    let theirs = Limiter::asking(*key(2).public().as_bytes());
+    move |message, now| match kind {
+        Kind::Own if ours.verify(message, from, now) => None,
+        Kind::Own => {
+            let reply = ours.reply(message, from, now, [7; RANDOM_LEN]);
+            Some(reply.unwrap().to_vec())
+        }
+        Kind::Boringtun => theirs.cookie_for(message, from.ip(), now),
+    }
+}
+
 #[test]
 fn whoever_is_asked_for_a_cookie_shows_it_for_two_minutes() {
+    for kind in [Kind::Own, Kind::Boringtun] {
+        shows_cookies_of(asking(kind));
+    }
+}
+
+#[test]
+fn a_cookie_of_ours_is_shown_by_each_engine_also_in_its_answers() {
     let now = start();
-    let from: IpAddr = "192.0.2.1".parse().unwrap();
-    let public = boringtun::x25519::PublicKey::from(*key(2).public().as_bytes());
-    let asking = RateLimiter::new(&public, 0);
-    let cookie_for = |message: &[u8]| {
-        let mut room = [0; 148];
-        match asking.verify_packet(Some(from), message, &mut room) {
-            Err(TunnResult::WriteToNetwork(cookie)) => Some(cookie.to_vec()),
-            Ok(_) => None,
-            Err(other) => panic!("{other:?}"),
-        }
-    };
+    for kind in [Kind::Own, Kind::Boringtun] {
+        let mut ask = asking(Kind::Own);
+        let mut one = AnyEngine::new(kind, 1, 2, None, now);
+        let cookie = ask(&one.initiate(false, now).unwrap(), now).unwrap();
+        assert_eq!(one.handshake(&cookie, now), Ok((Handshake::Done, vec![])));
+        let message = one.initiate(true, now + 10 * SECOND).unwrap();
+        assert_eq!(ask(&message, now + 10 * SECOND), None, "{kind:?}");
+        let mut two = AnyEngine::new(Kind::Own, 2, 1, None, now);
+        let initiation = two.initiate(false, now).unwrap();
+        let (_, response) = one.handshake(&initiation, now + 11 * SECOND).unwrap();
+        assert_eq!(ask(&response, now + 11 * SECOND), None, "{kind:?}");
+    }
+}
+
+fn shows_cookies_of(mut ask: impl FnMut(&[u8], Instant) -> Option<Vec<u8>>) {
+    let now = start();
+    let mut cookie_for = |message: &[u8]| ask(message, now);
     let mut one = AnyEngine::new(Kind::Own, 1, 2, None, now);
     let first = one.initiate(false, now).unwrap();
     assert_eq!(first[132..], [0; 16], "no cookie yet");
@@ -182,7 +209,8 @@ fn whoever_is_asked_for_a_cookie_shows_it_for_two_minutes() {
     assert_eq!(one.handshake(&cookie, now), Ok((Handshake::Done, vec![])));
     for seconds in [0, 1, 119] {
         let message = one.initiate(true, now + seconds * SECOND).unwrap();
-        assert_eq!(cookie_for(&message), None, "after {seconds} s");
+        let shown = ask(&message, now + seconds * SECOND);
+        assert_eq!(shown, None, "after {seconds} s");
     }
     let message = one.initiate(true, now + 120 * SECOND).unwrap();
     assert_eq!(message[132..], [0; 16], "after two minutes");

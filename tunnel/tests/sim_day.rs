@@ -1,10 +1,8 @@
 //! A day of a pair of nodes on simulated time: rekeys, partitions, quiet hours.
-#![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod world;
 
-use hawser_tunnel::clock::SIMULATED_CLOCK;
 use std::time::Duration;
 use world::{World, pod, udp};
 
@@ -12,7 +10,6 @@ const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
 fn a_day_with_a_packet_each_second_loses_nothing_and_rekeys_every_two_minutes() {
-    const { assert!(SIMULATED_CLOCK) };
     let mut world = World::new();
     let seconds = 24 * 60 * 60_u64;
     for second in 0..seconds {
@@ -100,15 +97,27 @@ fn whoever_only_listens_says_so_within_ten_seconds() {
 #[test]
 fn after_quiet_hours_the_first_packet_waits_for_one_handshake_and_arrives() {
     let mut world = World::new();
+    let mut out = hawser_tunnel::batch::Datagrams::default();
+    world.nodes[0].device.rekey(None, world.now, &mut out);
+    let old = out.iter().next().unwrap().0.to_vec();
+    world.send(0, &out);
+    world.settle();
     world.pass(6 * 60 * 60 * SECOND);
     assert!(
         world.on_wire.get(&1).copied().unwrap_or_default() <= 4,
         "a quiet pair does not talk: {:?}",
         world.on_wire
     );
+    let handshakes = |world: &World| [world.on_wire[&1], world.on_wire[&2]];
+    let before = handshakes(&world);
+    // The engines went long ago, what they had heard did not.
+    world.receive(1, world::address(0), &old);
+    assert_eq!(world.dropped(1)["wg_timestamp"], 1);
+    assert_eq!(handshakes(&world), before);
     world.frame(0, &udp(pod(0), pod(1), b"first"));
     world.settle();
     assert_eq!(world.nodes[1].delivered.len(), 1);
+    assert_eq!(handshakes(&world), before.map(|count| count + 1));
 }
 
 /// The peer comes back with its key and no sessions, as after a crash: it speaks first.
@@ -118,8 +127,7 @@ fn a_restarted_peer_is_back_with_one_handshake_though_the_other_side_knows_nothi
     for _ in 0..10 {
         world.pass(7 * SECOND);
         let seed = [9; 32];
-        world.nodes[1].device =
-            hawser_tunnel::device::Device::new(world::private_key(1), seed, world.now);
+        world.nodes[1].device = hawser_tunnel::device::Device::new(world::private_key(1), seed);
         world.apply(1, world::state(1, hawser_tunnel::state::PeerKind::Native));
         world.settle();
         world.nodes[1].delivered.clear();
@@ -133,12 +141,11 @@ fn a_restarted_peer_is_back_with_one_handshake_though_the_other_side_knows_nothi
 #[test]
 fn under_a_flood_of_handshakes_an_honest_peer_proves_its_address_and_gets_in() {
     use hawser_tunnel::batch::Datagrams;
-    use hawser_tunnel::engine::{BoringtunEngine, Engine as _};
+    use hawser_tunnel::engine::{Engine as _, NoiseEngine};
     let mut world = World::new();
     let key = hawser_tunnel::key::PrivateKey::from_random([77; 32]);
-    let unlimited = BoringtunEngine::unlimited(&key.public());
     let victim = world::private_key(1).public();
-    let mut stranger = BoringtunEngine::new(&key, &victim, None, 1, unlimited, world.now);
+    let mut stranger = NoiseEngine::new(&key, &victim, None, 1);
     let mut initiation = Vec::new();
     assert!(stranger.initiate(false, world.now, &mut initiation));
     let flood = |world: &mut World| {
@@ -211,7 +218,7 @@ fn deaf(world: &mut World, seconds: u64) {
 
 fn restarted(world: &mut World) {
     world.cut = true;
-    let fresh = hawser_tunnel::device::Device::new(world::private_key(0), [5; 32], world.now);
+    let fresh = hawser_tunnel::device::Device::new(world::private_key(0), [5; 32]);
     world.nodes[0].device = fresh;
     world.apply(0, world::state(0, hawser_tunnel::state::PeerKind::Native));
     world.cut = false;
@@ -271,12 +278,11 @@ fn a_replayed_initiation_after_a_restart_does_not_move_the_endpoint() {
 /// T3: somebody who knows our public key sends handshakes in the name of a peer's address.
 #[test]
 fn a_peer_whose_address_is_used_by_a_flood_proves_itself_and_gets_in() {
-    use hawser_tunnel::engine::{BoringtunEngine, Engine as _};
+    use hawser_tunnel::engine::{Engine as _, NoiseEngine};
     let mut world = World::new();
     let key = hawser_tunnel::key::PrivateKey::from_random([77; 32]);
-    let unlimited = BoringtunEngine::unlimited(&key.public());
     let victim = world::private_key(1).public();
-    let mut stranger = BoringtunEngine::new(&key, &victim, None, 1, unlimited, world.now);
+    let mut stranger = NoiseEngine::new(&key, &victim, None, 1);
     let mut spoofed = Vec::new();
     assert!(stranger.initiate(false, world.now, &mut spoofed));
     restarted(&mut world);

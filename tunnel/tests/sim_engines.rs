@@ -1,5 +1,4 @@
 //! Our engine against itself and boringtun's on simulated time: WireGuard's timers (whitepaper, section 6).
-#![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod pair;

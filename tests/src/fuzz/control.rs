@@ -137,7 +137,7 @@ struct Plane {
 impl Plane {
     fn new() -> Self {
         Self {
-            device: Device::new(PrivateKey::from_random([2; 32]), [2; 32], Instant::now()),
+            device: Device::new(PrivateKey::from_random([2; 32]), [2; 32]),
             revision: Mutex::new(None),
         }
     }

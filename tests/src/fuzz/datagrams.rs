@@ -7,7 +7,7 @@ use blake2::digest::consts::U16;
 use blake2::digest::{KeyInit, Mac as _};
 use blake2::{Blake2s256, Blake2sMac, Digest as _};
 use hawser_tunnel::batch::Datagrams;
-use hawser_tunnel::engine::{BoringtunEngine, Engine as _};
+use hawser_tunnel::engine::{Engine as _, NoiseEngine};
 use hawser_tunnel::inbound::Inbound;
 use hawser_tunnel::reject::Reject;
 
@@ -155,9 +155,8 @@ fn shaped(source: &mut Source<'_>, indices: &[u32]) -> Vec<u8> {
 /// The initiation of a node that knows our key, and that we do not know.
 fn stranger(now: Instant) -> Vec<u8> {
     let own = private_key(77);
-    let unlimited = BoringtunEngine::unlimited(&own.public());
     let peer = private_key(2).public();
-    let mut engine = BoringtunEngine::new(&own, &peer, None, 77, unlimited, now);
+    let mut engine = NoiseEngine::new(&own, &peer, None, 77);
     let mut message = Vec::new();
     assert!(engine.initiate(false, now, &mut message));
     message

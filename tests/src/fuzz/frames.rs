@@ -124,7 +124,7 @@ fn judge(world: &mut World, out: &Outbound, header: Header, frame: &[u8], reason
         };
         assert_eq!(to, speaker.at, "sent to nobody");
         let plaintext = speaker.open(message, world.now);
-        // boringtun gives back as much as the header says: the padding is seen in the message's length.
+        // An engine gives back as much as the header says: the padding is seen in the message's length.
         assert!(
             (message.len() - 32).is_multiple_of(16),
             "whole cipher blocks"

@@ -83,7 +83,7 @@ fn checked(state: State) -> Option<Checked> {
 fn put_in_force(checked: Checked) -> Device {
     let asked: Vec<IpAddr> = checked.endpoints.keys().copied().collect();
     let now = Instant::now();
-    let device = Device::new(PrivateKey::from_random([2; 32]), [2; 32], now);
+    let device = Device::new(PrivateKey::from_random([2; 32]), [2; 32]);
     let mut out = Datagrams::default();
     device.apply(checked.clone(), now, &mut out);
     let table = device.table().expect("a table");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use hawser_tunnel::batch::{Batch, Datagrams};
 use hawser_tunnel::device::Device;
-use hawser_tunnel::engine::{BoringtunEngine, Engine as _, Opened};
+use hawser_tunnel::engine::{Engine as _, NoiseEngine, Opened};
 use hawser_tunnel::inbound::Inbound;
 use hawser_tunnel::node::NodeId;
 use hawser_tunnel::state::State;
@@ -37,7 +37,7 @@ pub(super) struct World {
 /// A peer of the device that says what it wants.
 pub(super) struct Speaker {
     pub(super) id: NodeId,
-    pub(super) engine: BoringtunEngine,
+    pub(super) engine: NoiseEngine,
     pub(super) at: SocketAddr,
     /// The initiation of its session.
     pub(super) greeting: Vec<u8>,
@@ -45,7 +45,7 @@ pub(super) struct Speaker {
 
 /// A device with a state, and the first message that it sent.
 fn device(key: u8, state: State, now: Instant) -> (Device, Vec<u8>) {
-    let device = Device::new(private_key(key), [key; 32], now);
+    let device = Device::new(private_key(key), [key; 32]);
     let checked = state.check().expect("the world keeps every rule");
     let mut out = Datagrams::default();
     device.apply(checked, now, &mut out);
@@ -75,9 +75,8 @@ impl World {
         }
     }
 
-    /// By both clocks: ours live on the world's, the peers on the real one.
     fn age(&self) -> Duration {
-        self.born.elapsed().max(self.now.duration_since(self.born))
+        self.now.duration_since(self.born)
     }
 
     /// Runs a target in a world that was used before, for those that leave nothing behind in it but counts.
@@ -115,18 +114,10 @@ impl Drop for World {
 impl Speaker {
     fn meet(device: &Device, name: &str, key: u8, now: Instant) -> Self {
         let own = private_key(key);
-        let unlimited = BoringtunEngine::unlimited(&own.public());
         let peer = private_key(2).public();
         let mut speaker = Self {
             id: id(name),
-            engine: BoringtunEngine::new(
-                &own,
-                &peer,
-                None,
-                0x00ab_cd00 | u32::from(key),
-                unlimited,
-                now,
-            ),
+            engine: NoiseEngine::new(&own, &peer, None, 0x00ab_cd00 | u32::from(key)),
             at: address(key),
             greeting: Vec::new(),
         };

@@ -68,9 +68,14 @@ impl DataPlane {
                     Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                     Err(error) => return Err(error.into()),
                 }
+                if fds[1].any() == Some(true) {
+                    lane.tap_gate.calm();
+                }
             }
             more = true;
             let now = clock::now();
+            let released = &mut outbound.datagrams;
+            self.device.send_released(lane.number, now, released);
             for _ in 0..FRAMES {
                 let read = |parts: &mut [IoSliceMut<'_>]| lane.tap.read(parts);
                 match self.device.handle_read(&mut outbound, now, read) {

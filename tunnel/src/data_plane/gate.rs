@@ -49,6 +49,16 @@ impl Gate {
         *parked = false;
     }
 
+    /// Wakes the thread where it waits for something else: there is work that it does not see.
+    pub(super) fn nudge(&self) {
+        let _ = self.wake.write(1);
+    }
+
+    /// The thread has come, for whatever it was woken.
+    pub(super) fn calm(&self) {
+        let _ = self.wake.read();
+    }
+
     /// Closes it, and returns when the thread waits: what it carried has been sent.
     pub(super) fn close(&self) -> io::Result<()> {
         self.closed.store(true, Ordering::Release);

@@ -1,26 +1,18 @@
 //! The two MACs of a handshake message, and cookies that a peer under load asks us to show (whitepaper,
-//! sections 5.4.4 and 5.4.7).
+//! sections 5.4.4 and 5.4.7). Those that we ask for are made in [`crate::cookie`].
 
-use super::transcript::Secret;
+use crate::cookie::{COOKIE_TIME, Sealer};
 use crate::key::PublicKey;
 use crate::reject::Reject;
-use crate::wireguard::{self, Mac1};
-use blake2::{Blake2s256, Digest};
-use chacha20poly1305::aead::AeadInPlace;
-use chacha20poly1305::{KeyInit, Tag, XChaCha20Poly1305, XNonce};
-use std::time::{Duration, Instant};
+use crate::wireguard::{self, MAC_LEN, Mac1};
+use std::time::Instant;
 use zeroize::Zeroizing;
-
-/// How long a peer takes a cookie that it gave (COOKIE_REFRESH_TIME).
-const COOKIE_TIME: Duration = Duration::from_secs(120);
-
-const MAC_LEN: usize = 16;
 
 /// Signs the handshake messages to one peer.
 pub(super) struct Signer {
     mac1: Mac1,
     /// Opens what the peer replies instead of an answer.
-    cookie_key: Secret,
+    sealer: Sealer,
     /// Our index in the last message and its first MAC: what a cookie is given for.
     last: Option<(u32, [u8; MAC_LEN])>,
     cookie: Option<(Zeroizing<[u8; MAC_LEN]>, Instant)>,
@@ -29,13 +21,9 @@ pub(super) struct Signer {
 impl Signer {
     /// For messages to `peer`.
     pub(super) fn new(peer: &PublicKey) -> Self {
-        let cookie_key = Blake2s256::new()
-            .chain_update(b"cookie--")
-            .chain_update(peer.as_bytes())
-            .finalize();
         Self {
             mac1: Mac1::new(peer),
-            cookie_key: Zeroizing::new(cookie_key.into()),
+            sealer: Sealer::new(peer),
             last: None,
             cookie: None,
         }
@@ -58,21 +46,14 @@ impl Signer {
     /// Takes a cookie reply: type (4), our index (4), nonce (24), sealed cookie (32).
     pub(super) fn take(&mut self, message: &[u8], now: Instant) -> Result<(), Reject> {
         let (index, mac1) = self.last.as_ref().ok_or(Reject::WgHandshake)?;
-        let field = |range| message.get(range).ok_or(Reject::WgMalformed);
-        if field(4..8)? != index.to_le_bytes() {
+        let field = message.get(4..8).ok_or(Reject::WgMalformed)?;
+        if field != index.to_le_bytes() {
             return Err(Reject::WgHandshake);
         }
-        let mut cookie = Zeroizing::new([0; MAC_LEN]);
-        cookie.copy_from_slice(field(32..48)?);
-        XChaCha20Poly1305::new((&*self.cookie_key).into())
-            .decrypt_in_place_detached(
-                XNonce::from_slice(field(8..32)?),
-                mac1,
-                &mut *cookie,
-                Tag::from_slice(field(48..64)?),
-            )
-            .map_err(|_| Reject::WgHandshake)?;
-        self.cookie = Some((cookie, now));
+        let sealed = message.get(8..).and_then(|sealed| sealed.try_into().ok());
+        let sealed = sealed.ok_or(Reject::WgMalformed)?;
+        let cookie = self.sealer.open(sealed, mac1);
+        self.cookie = Some((cookie.ok_or(Reject::WgHandshake)?, now));
         Ok(())
     }
 }

@@ -58,6 +58,40 @@ fn exchange(secret: &StaticSecret, public: &x25519_dalek::PublicKey) -> Option<S
     Some(secret.diffie_hellman(public)).filter(SharedSecret::was_contributory)
 }
 
+/// What an initiation says about who sent it. Anybody can say it who knows both keys; that it is so shows later.
+struct Named {
+    key: [u8; 32],
+    ephemeral: x25519_dalek::PublicKey,
+    transcript: Transcript,
+}
+
+/// Opens an initiation as far as the key of its sender.
+fn name(private: &StaticSecret, public: &PublicKey, message: &[u8]) -> Result<Named, Reject> {
+    let ephemeral = x25519_dalek::PublicKey::from(*field::<32>(message, 8)?);
+    let mut transcript = Transcript::new(public.as_bytes());
+    transcript.mix_ephemeral(ephemeral.as_bytes());
+    let shared = exchange(private, &ephemeral).ok_or(Reject::WgHandshake)?;
+    let key = transcript.mix_key(shared.as_bytes());
+    let key = transcript
+        .open(&key, field::<48>(message, 40)?)
+        .ok_or(Reject::WgHandshake)?;
+    Ok(Named {
+        key,
+        ephemeral,
+        transcript,
+    })
+}
+
+/// Whose key an initiation to the owner of `private` and `public` names, so that one knows who is to judge it.
+pub(crate) fn initiator(
+    private: &PrivateKey,
+    public: &PublicKey,
+    message: &[u8],
+) -> Result<PublicKey, Reject> {
+    let named = name(&private.to_static_secret(), public, message)?;
+    Ok(PublicKey::new(named.key))
+}
+
 fn field<const N: usize>(message: &[u8], at: usize) -> Result<&[u8; N], Reject> {
     message
         .get(at..)
@@ -119,14 +153,11 @@ impl Keys {
 
     /// Reads the first message.
     pub(super) fn read_initiation(&self, message: &[u8]) -> Result<Received, Reject> {
-        let ephemeral = x25519_dalek::PublicKey::from(*field::<32>(message, 8)?);
-        let mut transcript = Transcript::new(self.public.as_bytes());
-        transcript.mix_ephemeral(ephemeral.as_bytes());
-        let shared = exchange(&self.private, &ephemeral).ok_or(Reject::WgHandshake)?;
-        let key = transcript.mix_key(shared.as_bytes());
-        let peer: [u8; 32] = transcript
-            .open(&key, field::<48>(message, 40)?)
-            .ok_or(Reject::WgHandshake)?;
+        let Named {
+            key: peer,
+            ephemeral,
+            mut transcript,
+        } = name(&self.private, &self.public, message)?;
         if peer != *self.peer.as_bytes() {
             return Err(Reject::WgHandshake);
         }

@@ -6,13 +6,12 @@
 //! wiped as soon as they are of no use, not when three times that time has passed.
 
 use super::cookie::Signer;
-use super::handshake::{Initiation, Keys, Stamp};
+use super::handshake::{Initiation, Keys};
 use super::session::Session;
 use super::sessions::Sessions;
-use super::stamp::Stamps;
 use super::timers::{Due, REKEY_ATTEMPT_TIME, Timers};
 use super::transcript::Secret;
-use super::{DATA_OVERHEAD, Engine, Handshake, Opened, Timeout, arrivals};
+use super::{DATA_OVERHEAD, Engine, Handshake, Memory, Opened, Timeout, arrivals};
 use crate::aead::Message;
 use crate::batch::{Batch, Datagrams};
 use crate::key::{PresharedKey, PrivateKey, PublicKey};
@@ -29,11 +28,7 @@ pub(super) const RUN: usize = 64;
 pub struct NoiseEngine {
     keys: Keys,
     signer: Signer,
-    stamps: Stamps,
-    /// The stamp of the peer's newest initiation.
-    heard: Stamp,
-    /// The last of our indices; the low eight bits count.
-    index: u32,
+    memory: Memory,
     /// Our last initiation, and the one before: its answer may be under way.
     initiations: [Option<Initiation>; 2],
     sessions: Sessions,
@@ -48,28 +43,40 @@ impl NoiseEngine {
         preshared: Option<&PresharedKey>,
         index: u32,
     ) -> Self {
+        Self::resume(private, peer, preshared, Memory::new(index))
+    }
+
+    /// An engine that goes on where one with the same keys stopped.
+    pub fn resume(
+        private: &PrivateKey,
+        peer: &PublicKey,
+        preshared: Option<&PresharedKey>,
+        memory: Memory,
+    ) -> Self {
         Self {
             keys: Keys::new(private, peer, preshared),
             signer: Signer::new(peer),
-            stamps: Stamps::default(),
-            heard: Stamp::default(),
-            index: index << 8,
+            memory,
             initiations: [None, None],
             sessions: Sessions::default(),
             timers: Timers::default(),
         }
     }
 
+    /// What is to be known of it when it is gone.
+    pub fn memory(&self) -> Memory {
+        self.memory
+    }
+
     /// An index that none of our sessions and initiations has.
     fn next_index(&mut self) -> u32 {
         loop {
-            let count = self.index.wrapping_add(1) & 0xff;
-            self.index = self.index & !0xff | count;
+            let last = self.memory.index;
+            let index = last & !0xff | last.wrapping_add(1) & 0xff;
+            self.memory.index = index;
             let mut initiations = self.initiations.iter().flatten();
-            if self.sessions.of(self.index).is_none()
-                && initiations.all(|sent| sent.index != self.index)
-            {
-                return self.index;
+            if self.sessions.of(index).is_none() && initiations.all(|sent| sent.index != index) {
+                return index;
             }
         }
     }
@@ -81,11 +88,11 @@ impl NoiseEngine {
         reply: &mut Vec<u8>,
     ) -> Result<Handshake, Reject> {
         let received = self.keys.read_initiation(message)?;
-        if received.stamp <= self.heard {
+        if received.stamp <= self.memory.heard {
             return Err(Reject::WgTimestamp);
         }
         let random = random().ok_or(Reject::WgHandshake)?;
-        self.heard = received.stamp;
+        self.memory.heard = received.stamp;
         let index = self.next_index();
         let keys = self.keys.respond(received, &random, index, reply)?;
         self.signer.sign(index, now, reply);
@@ -209,6 +216,11 @@ impl Engine for NoiseEngine {
         initiations.any(|sent| sent.index == receiver)
     }
 
+    fn is_idle(&self) -> bool {
+        let attempts = self.initiations.iter().any(Option::is_some) || self.timers.wants_session();
+        self.sessions.is_empty() && !attempts
+    }
+
     fn session_age(&self, now: Instant) -> Option<Duration> {
         let current = self.sessions.current();
         current
@@ -289,7 +301,7 @@ impl Engine for NoiseEngine {
             return false;
         }
         let index = self.next_index();
-        let stamp = self.stamps.next(crate::clock::since_epoch(now));
+        let stamp = self.memory.stamps.next(crate::io::clock::since_epoch());
         let sent = random().and_then(|random| self.keys.initiate(&random, index, &stamp, now, out));
         let Some(initiation) = sent else {
             out.clear();

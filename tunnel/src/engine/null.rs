@@ -4,7 +4,7 @@
 //! It exists only in builds with `--cfg hawser_null_cipher` in `RUSTFLAGS`, which no feature of Cargo and no release
 //! sets, and such a build runs only in a lab.
 
-use super::{DATA_OVERHEAD, Engine, Handshake, NoiseEngine, Opened, Timeout};
+use super::{DATA_OVERHEAD, Engine, Handshake, Memory, NoiseEngine, Opened, Timeout};
 use crate::batch::{Batch, Datagrams};
 use crate::key::{PresharedKey, PrivateKey, PublicKey};
 use crate::reject::Reject;
@@ -29,19 +29,24 @@ pub struct NullEngine {
 }
 
 impl NullEngine {
-    /// See [`NoiseEngine::new`].
-    pub fn new(
+    /// See [`NoiseEngine::resume`].
+    pub fn resume(
         private: &PrivateKey,
         peer: &PublicKey,
         preshared: Option<&PresharedKey>,
-        index: u32,
+        memory: Memory,
     ) -> Self {
         Self {
-            inner: NoiseEngine::new(private, peer, preshared, index),
+            inner: NoiseEngine::resume(private, peer, preshared, memory),
             receiver: 0,
             asked: None,
             counter: IN_CLEAR,
         }
+    }
+
+    /// See [`NoiseEngine::memory`].
+    pub fn memory(&self) -> Memory {
+        self.inner.memory()
     }
 
     fn ask_receiver(&mut self, now: Instant) {
@@ -59,6 +64,10 @@ impl NullEngine {
 impl Engine for NullEngine {
     fn awaits(&self, receiver: u32) -> bool {
         self.inner.awaits(receiver)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.inner.is_idle()
     }
 
     fn session_age(&self, now: Instant) -> Option<Duration> {

@@ -31,6 +31,11 @@ impl Sessions {
         self.current.and_then(|index| self.of_mut(index))
     }
 
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
     /// The session with our `index`.
     pub(super) fn of(&self, index: u32) -> Option<&Session> {
         let mut all = self.list.iter().map(Box::as_ref);

@@ -9,7 +9,7 @@ use std::time::Duration;
 const EPOCH: u64 = (1 << 62) + 37;
 
 /// The stamps of our own initiations.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Stamps {
     last: Duration,
 }

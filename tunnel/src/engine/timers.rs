@@ -62,6 +62,11 @@ impl Timers {
         self.attempt.is_some()
     }
 
+    /// Whether a handshake runs that we began, or one is to begin though nobody sends anything more.
+    pub(super) fn wants_session(&self) -> bool {
+        self.attempt.is_some() || self.worn || self.unanswered.is_some()
+    }
+
     /// An initiation was sent that names our `index`.
     pub(super) fn initiated(&mut self, index: u32, now: Instant) {
         let since = self.attempt.map_or(now, |attempt| attempt.since);

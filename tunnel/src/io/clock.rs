@@ -8,7 +8,8 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
-/// Time since 1970, for the stamps of captured packets.
+/// Time since 1970, for the stamps of captured packets, and for those by which a peer tells a new handshake from an old
+/// one: also after a restart, when there is nothing to compare with but the world's clock.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads it")]
 pub fn since_epoch() -> Duration {
     SystemTime::now()

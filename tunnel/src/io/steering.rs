@@ -1,6 +1,7 @@
 //! Has the kernel run [`crate::steering`]'s program for a TAP (bpf(2), linux/if_tun.h).
 
 use super::tap::Tap;
+use crate::segment::ETHERNET_LEN;
 use crate::steering::{self, Instruction, SLOT_LEN, SLOTS};
 use nix::errno::Errno;
 use std::io;
@@ -197,6 +198,8 @@ impl Steering {
     /// # Errors
     /// When the kernel refuses; frames shorter than an Ethernet header, say.
     pub fn run(&self, frame: &[u8]) -> io::Result<u32> {
+        // Run this way, a socket's program is not shown the Ethernet header, as it is where a TAP runs it.
+        let frame = [&[0; ETHERNET_LEN], frame].concat();
         let mut attributes = ProgRun {
             program: number(&self.program),
             data_in_len: u32::try_from(frame.len()).map_err(io::Error::other)?,

@@ -6,10 +6,11 @@
     reason = "each test uses its part of the pair"
 )]
 
+pub mod boringtun;
+
+use self::boringtun::BoringtunEngine;
 use hawser_tunnel::batch::{Batch, Datagrams};
-use hawser_tunnel::engine::{
-    BoringtunEngine, Engine as _, Handshake, NoiseEngine, Opened, Timeout,
-};
+use hawser_tunnel::engine::{Engine as _, Handshake, NoiseEngine, Opened, Timeout};
 use hawser_tunnel::key::{PresharedKey, PrivateKey};
 use hawser_tunnel::reject::Reject;
 use std::collections::{BTreeSet, VecDeque};
@@ -62,19 +63,18 @@ pub fn preshared(number: u8) -> PresharedKey {
 
 impl AnyEngine {
     /// An engine with key `own` for a peer with key `peer`.
-    pub fn new(
-        kind: Kind,
-        own: u8,
-        peer: u8,
-        preshared: Option<&PresharedKey>,
-        now: Instant,
-    ) -> Self {
-        let (own, peer, index) = (key(own), key(peer).public(), 0x00ab_cd00 | u32::from(own));
+    pub fn new(kind: Kind, own: u8, peer: u8, preshared: Option<u8>, now: Instant) -> Self {
+        let (peer, index) = (key(peer).public(), 0x00ab_cd00 | u32::from(own));
         match kind {
-            Kind::Own => Self::Own(Box::new(NoiseEngine::new(&own, &peer, preshared, index))),
+            Kind::Own => {
+                let preshared = preshared.map(self::preshared);
+                let engine = NoiseEngine::new(&key(own), &peer, preshared.as_ref(), index);
+                Self::Own(Box::new(engine))
+            }
             Kind::Boringtun => {
-                let unlimited = BoringtunEngine::unlimited(&own.public());
-                let engine = BoringtunEngine::new(&own, &peer, preshared, index, unlimited, now);
+                let preshared = preshared.map(|number| [number; 32]);
+                let peer = *peer.as_bytes();
+                let engine = BoringtunEngine::new([own; 32], peer, preshared, index, now);
                 Self::Boringtun(Box::new(engine))
             }
         }
@@ -190,7 +190,7 @@ pub fn start() -> Instant {
 }
 
 impl Pair {
-    pub fn new(kinds: [Kind; 2], preshared: Option<&PresharedKey>) -> Self {
+    pub fn new(kinds: [Kind; 2], preshared: Option<u8>) -> Self {
         let now = start();
         let end = |at: usize| End {
             engine: AnyEngine::new(

@@ -2,7 +2,7 @@
 
 use super::{World, address, pod, private_key, state, udp};
 use hawser_tunnel::batch::{Batch, Datagrams};
-use hawser_tunnel::engine::{BoringtunEngine, Engine as _};
+use hawser_tunnel::engine::{Engine as _, NoiseEngine};
 use hawser_tunnel::geneve::{self, Protocol, SourceOption};
 use hawser_tunnel::overlay::{self, Ends};
 use hawser_tunnel::state::PeerKind;
@@ -12,7 +12,7 @@ use std::net::Ipv4Addr;
 /// A node that has the keys of 1/1 and says what it wants.
 pub struct Liar {
     pub world: World,
-    pub engine: BoringtunEngine,
+    pub engine: NoiseEngine,
 }
 
 impl Liar {
@@ -20,9 +20,8 @@ impl Liar {
         let mut world = World::new();
         world.apply(1, state(1, kind));
         let key = private_key(0);
-        let unlimited = BoringtunEngine::unlimited(&key.public());
         let peer = private_key(1).public();
-        let mut engine = BoringtunEngine::new(&key, &peer, None, 0x0012_3456, unlimited, world.now);
+        let mut engine = NoiseEngine::new(&key, &peer, None, 0x0012_3456);
         let mut message = Vec::new();
         assert!(engine.initiate(false, world.now, &mut message));
         let reply = Self::exchange(&mut world, &message).remove(0);

@@ -131,7 +131,7 @@ impl World {
         let now = start();
         let node = |at: usize| Node {
             id: id(at),
-            device: Device::new(private_key(at), [u8::try_from(at).unwrap() + 7; 32], now),
+            device: Device::new(private_key(at), [u8::try_from(at).unwrap() + 7; 32]),
             outbound: Outbound::default(),
             inbound: Inbound::default(),
             delivered: Vec::new(),

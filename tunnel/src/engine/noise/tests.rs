@@ -185,7 +185,7 @@ fn an_older_session_that_is_proven_late_is_not_sent_on() {
         one.handle_handshake(&reply, now, &mut message).unwrap();
         message.clone()
     });
-    let newest = two.index;
+    let newest = two.memory.index;
     for proof in proofs.into_iter().rev() {
         assert_eq!(open(&mut two, &[proof], now), [Opened::Keepalive]);
         assert_eq!(current(&mut two).local, newest);

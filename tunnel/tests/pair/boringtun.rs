@@ -1,21 +1,22 @@
-//! The engine over boringtun's `noise::Tunn`.
+//! boringtun's `noise::Tunn` as an engine: WireGuard as others wrote it, which ours is held against.
 //!
-//! What boringtun leaves open and is covered here or by the caller: random indices, padding (the
-//! plaintexts come padded), an explicit end of attempts (the lane starts again), and no queue of
-//! its own (packets never enter it without a session). docs/security.md lists what stays open.
+//! boringtun reads its own clock. In tests it is one that stands still on each thread until somebody
+//! moves it, and every call here moves it to `now`. All engines of a test live on one thread and so
+//! share it.
 
-use super::{DATA_OVERHEAD, Engine, HANDSHAKE_MAX, Handshake, Opened, Timeout};
-use crate::batch::{Batch, Datagrams};
-use crate::clock;
-use crate::key::{PresharedKey, PrivateKey, PublicKey};
-use crate::reject::Reject;
-use crate::wireguard::{REJECT_AFTER_MESSAGES, data_header};
 use boringtun::noise::errors::WireGuardError;
 use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::noise::{Tunn, TunnResult};
+use boringtun::x25519;
+use hawser_tunnel::batch::{Batch, Datagrams};
+use hawser_tunnel::engine::{DATA_OVERHEAD, Engine, HANDSHAKE_MAX, Handshake, Opened, Timeout};
+use hawser_tunnel::reject::Reject;
+use hawser_tunnel::wireguard::{REJECT_AFTER_MESSAGES, data_header};
+use mock_instant::MockClock;
+use std::cell::OnceCell;
 use std::convert::Infallible;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,37 +26,51 @@ pub struct BoringtunEngine {
 }
 
 impl BoringtunEngine {
-    /// An engine for one pair of keys. `index` is the random upper 24 bits of its session indices.
-    ///
-    /// `unlimited` must never be under load: the limits stand in front of the engine.
+    /// An engine for a pair of keys. `index` is the random upper 24 bits of its session indices.
     pub fn new(
-        private: &PrivateKey,
-        peer: &PublicKey,
-        preshared: Option<&PresharedKey>,
+        private: [u8; 32],
+        peer: [u8; 32],
+        preshared: Option<[u8; 32]>,
         index: u32,
-        unlimited: Arc<RateLimiter>,
         now: Instant,
     ) -> Self {
-        clock::observe(now);
-        let peer = boringtun::x25519::PublicKey::from(*peer.as_bytes());
-        let preshared = preshared.map(|key| *key.as_bytes());
+        observe(now);
+        let private = x25519::StaticSecret::from(private);
+        let public = x25519::PublicKey::from(&private);
+        let unlimited = Arc::new(RateLimiter::new(&public, u64::MAX));
+        let peer = x25519::PublicKey::from(peer);
         Self {
-            tunn: Tunn::new(
-                private.to_static_secret(),
-                peer,
-                preshared,
-                None,
-                index,
-                Some(unlimited),
-            ),
+            tunn: Tunn::new(private, peer, preshared, None, index, Some(unlimited)),
         }
     }
+}
 
-    /// A limiter for [`Self::new`]: it checks MACs and limits nothing.
-    pub fn unlimited(public: &PublicKey) -> Arc<RateLimiter> {
-        let public = boringtun::x25519::PublicKey::from(*public.as_bytes());
-        Arc::new(RateLimiter::new(&public, u64::MAX))
+/// boringtun's limiter, which asks for cookies.
+pub struct Limiter(RateLimiter);
+
+impl Limiter {
+    /// One that asks everybody, in the name of `public`.
+    pub fn asking(public: [u8; 32]) -> Self {
+        Self(RateLimiter::new(&x25519::PublicKey::from(public), 0))
     }
+
+    /// What it answers to a handshake message; `None` to one that shows its cookie.
+    pub fn cookie_for(&self, message: &[u8], from: IpAddr, now: Instant) -> Option<Vec<u8>> {
+        observe(now);
+        let mut room = [0; HANDSHAKE_MAX];
+        match self.0.verify_packet(Some(from), message, &mut room) {
+            Err(TunnResult::WriteToNetwork(cookie)) => Some(cookie.to_vec()),
+            Ok(_) => None,
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Moves boringtun's clock on this thread.
+fn observe(now: Instant) {
+    thread_local!(static EPOCH: OnceCell<Instant> = const { OnceCell::new() });
+    let passed = EPOCH.with(|epoch| now.saturating_duration_since(*epoch.get_or_init(|| now)));
+    MockClock::set_time(passed);
 }
 
 impl fmt::Debug for BoringtunEngine {
@@ -122,7 +137,7 @@ fn handshake_reject(error: &WireGuardError) -> Reject {
 
 impl Engine for BoringtunEngine {
     fn session_age(&self, now: Instant) -> Option<Duration> {
-        clock::observe(now);
+        observe(now);
         self.tunn.time_since_last_handshake()
     }
 
@@ -133,7 +148,7 @@ impl Engine for BoringtunEngine {
         now: Instant,
         out: &mut Datagrams,
     ) {
-        clock::observe(now);
+        observe(now);
         for (plaintext, _) in plaintexts.iter() {
             let length = (plaintext.len() + DATA_OVERHEAD).max(HANDSHAKE_MAX);
             let sealed = out.push_with(length, |room| {
@@ -162,7 +177,7 @@ impl Engine for BoringtunEngine {
         now: Instant,
         out: &mut Batch<Opened>,
     ) {
-        clock::observe(now);
+        observe(now);
         for message in messages {
             // boringtun adds to the counter, which is the sender's to choose: one near the top of its
             // range would overflow there. No honest sender comes near (whitepaper, section 6.2).
@@ -190,7 +205,7 @@ impl Engine for BoringtunEngine {
         now: Instant,
         reply: &mut Vec<u8>,
     ) -> Result<Handshake, Reject> {
-        clock::observe(now);
+        observe(now);
         let sent = written(reply, |room| {
             length_or_error(self.tunn.decapsulate(None, message, room))
         });
@@ -202,7 +217,7 @@ impl Engine for BoringtunEngine {
     }
 
     fn initiate(&mut self, again: bool, now: Instant, out: &mut Vec<u8>) -> bool {
-        clock::observe(now);
+        observe(now);
         // boringtun's timers count from the last tick; without one, a handshake started now would
         // be as old as that tick.
         let mut ignored = [0; HANDSHAKE_MAX];
@@ -216,7 +231,7 @@ impl Engine for BoringtunEngine {
     }
 
     fn handle_timeout(&mut self, now: Instant, out: &mut Vec<u8>) -> Timeout {
-        clock::observe(now);
+        observe(now);
         match written(out, |room| length_or_error(self.tunn.update_timers(room))) {
             Ok(true) => Timeout::Send,
             Ok(false) => Timeout::Idle,
