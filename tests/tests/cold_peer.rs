@@ -35,18 +35,21 @@ struct Strangers {
 const NODES: [&str; 2] = ["east-1", "west-1"];
 
 fn state(control: &mut ControlClient) -> Result<State> {
-    match control.request(&Request::State)? {
-        Response::State(Some(state)) => Ok(*state),
-        other => bail!("asked for the state, got {other:?}"),
-    }
+    let response = control.request(&Request::State)?;
+    let Response::State(Some(state)) = response else {
+        bail!("asked for the state, got {response:?}");
+    };
+    Ok(*state)
 }
 
 fn replace(control: &mut ControlClient, state: &State) -> Result<()> {
     let state = Box::new(state.clone());
-    match control.request(&Request::Replace { state })? {
-        Response::Applied { .. } => Ok(()),
-        other => bail!("replaced the state, got {other:?}"),
-    }
+    let response = control.request(&Request::Replace { state })?;
+    ensure!(
+        matches!(response, Response::Applied { .. }),
+        "replaced the state, got {response:?}"
+    );
+    Ok(())
 }
 
 impl Strangers {

@@ -285,7 +285,7 @@ mod tests {
             "TCP, 1 stream, null cipher to newest wireguard-go",
             "UDP 64 B, to newest wireguard-go",
         ];
-        assert_eq!(short(&series(0.5, 3.0)), rates);
+        assert_eq!(short(&series(0.3, 3.0)), rates);
         let costs = [
             "tunnel CPU-s/GB, 1 stream, to newest wireguard-go",
             "loaded round trip, to newest wireguard-go",
@@ -299,8 +299,9 @@ mod tests {
     fn a_cipher_that_takes_most_of_the_path_is_short() {
         let mut series = series(3.0, 3.0);
         for sample in &mut series.0 {
-            if (sample.measurement, sample.variant) == (TCP_1, HAWSER) {
-                sample.values.insert(GIGABITS, 1.2);
+            let is_ours = (sample.measurement, sample.variant) == (TCP_1, HAWSER);
+            if is_ours && let Some(gigabits) = sample.values.get_mut(GIGABITS) {
+                *gigabits = 1.2;
             }
         }
         let share = "TCP, 1 stream, share of our path with a null cipher";
