@@ -244,7 +244,7 @@ fn keys_of_a_peer_that_was_removed_are_not_in_memory() -> Result<()> {
     Ok(())
 }
 
-/// In a soak only: it takes three minutes. The same by a clock that the test drives is in tunnel/src/engine.
+/// In full in a soak only: it takes three minutes. That the engine forgets such a session is shown in tunnel/src/engine.
 #[test]
 fn keys_of_a_session_that_is_too_old_are_not_in_memory() -> Result<()> {
     let mut known = Known::meet()?;
