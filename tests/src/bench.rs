@@ -17,6 +17,7 @@ mod document;
 mod figure;
 mod machine;
 mod meter;
+mod peers;
 mod plan;
 mod quiet;
 mod sample;
@@ -34,7 +35,7 @@ use screen::Screen;
 const LEAST_ROUNDS: u32 = 4;
 
 /// Every bench there is.
-const BENCHES: [&dyn Bench; 1] = [&datapath::Datapath];
+const BENCHES: [&dyn Bench; 2] = [&datapath::Datapath, &peers::Peers];
 
 /// One bench: what it can measure, how, and what must come out.
 trait Bench {
@@ -59,7 +60,8 @@ trait Bench {
 /// What `bench` is asked for.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
-    /// Which bench: `datapath` (throughput, round trip, rates, processor time and memory of the tunnel)
+    /// Which bench: `datapath` (throughput, round trip, rates, processor time and memory of the tunnel) or `peers`
+    /// (what many peers cost)
     pub name: String,
     /// The base condition, and only what is compared most, in two minutes
     #[arg(long)]
@@ -211,7 +213,7 @@ mod tests {
         let error = run(&plan::tests::options("warp"), &mut out).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "NAME: no bench is called \"warp\"; there is datapath"
+            "NAME: no bench is called \"warp\"; there is datapath, peers"
         );
         assert!(out.is_empty());
     }

@@ -8,6 +8,7 @@
 
 pub mod bench;
 pub mod command;
+pub mod crowd;
 pub mod demo;
 pub mod depth;
 pub mod fuzz;

@@ -91,6 +91,36 @@ fn every_measurement_of_the_datapath_bench_gives_values() -> Result<()> {
 }
 
 #[test]
+fn the_bench_of_many_peers_gives_values() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("figures.json");
+    let options = Options {
+        name: "peers".to_owned(),
+        only: Vec::new(),
+        conditions: vec!["peers-100".to_owned()],
+        json: Some(file.clone()),
+        ..options(&["idle", "bursts", "packets", "memory"])
+    };
+    let mut out = Vec::new();
+    bench::run(&options, &mut out).with_context(|| String::from_utf8_lossy(&out).into_owned())?;
+    let report: Value = serde_json::from_slice(&fs::read(&file)?)?;
+    let figures = report["figures"].as_array().context("no figures")?;
+    for name in [
+        "UDP in runs, 100 active peers to 1",
+        "UDP one by one, 100 active peers to 1",
+        "peak memory, 100 active peers",
+    ] {
+        let figure = figures.iter().find(|figure| figure["name"] == name);
+        let median = figure.and_then(|figure| figure["spread"]["median"].as_f64());
+        ensure!(
+            median.is_some_and(|median| median > 0.0),
+            "{name}: {figures:?}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
 fn an_interrupt_removes_the_labs_of_a_bench() -> Result<()> {
     let mut child = Command::new(binary("bench")?)
         .args([

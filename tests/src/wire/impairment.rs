@@ -58,7 +58,7 @@ pub(super) fn below(draw: u64, bound: u64) -> u64 {
 pub struct Reorder {
     /// How many frames are held back.
     pub chance: Chance,
-    /// A frame that is held back lets 1 to `depth` frames pass that came after it, drawn for each frame anew. 1-1000.
+    /// A frame that is held back lets 1 to `depth` frames pass that came after it, drawn for each frame anew. 1-20000.
     pub depth: u32,
     /// A frame is not held longer than this when nothing comes after it. Up to 10 s.
     pub hold: Duration,

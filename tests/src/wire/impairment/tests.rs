@@ -23,7 +23,7 @@ prop_compose! {
     /// Every impairment that can be written.
     pub(in crate::wire) fn any_impairment()(
         (loss, duplicate, reordered, corrupt) in (chance(), chance(), chance(), chance()),
-        (depth, hold) in (1_u32..=1000, time(10)),
+        (depth, hold) in (1_u32..=20_000, time(10)),
         (delay, jitter) in (time(60), time(60)),
         rate in proptest::option::of((1000_u64..=100_000_000_000, prop_oneof![Just(Rate::QUEUE), 0_usize..1 << 30])),
         mtu in proptest::option::of(68_usize..=65_535),
@@ -124,7 +124,7 @@ fn wrong_words_are_refused_with_field_value_and_rule() {
         ),
         ("delay 61s", "delay: 61s: must be 60s at most"),
         ("reorder 1% hold 11s", "hold: 11s: must be 10s at most"),
-        ("reorder 1% depth 0", "depth: 0: must be 1 to 1000 frames"),
+        ("reorder 1% depth 0", "depth: 0: must be 1 to 20000 frames"),
         ("rate 999bit", "rate: 999bit: must be 1kbit at least"),
         (
             "rate 10mb",

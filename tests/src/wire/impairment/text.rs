@@ -13,8 +13,8 @@ use super::{Chance, Impairment, Rate, Reorder};
 const LONGEST: Duration = Duration::from_secs(60);
 /// The longest that a frame is held back for others.
 const LONGEST_HOLD: Duration = Duration::from_secs(10);
-/// The most frames that overtake one.
-const DEEPEST: u32 = 1000;
+/// The most frames that overtake one: more than twice what a replay window reaches back.
+const DEEPEST: u32 = 20_000;
 /// The slowest wire, in bits a second: a full frame takes 12 s there.
 const SLOWEST: u64 = 1000;
 
