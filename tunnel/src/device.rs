@@ -178,6 +178,7 @@ impl Device {
             old: old.as_deref(),
             indices,
             is_small: state.peers.len() <= EAGER,
+            are_few: state.peers.len() * self.own.len() <= EAGER,
             fresh: Vec::new(),
             now,
         };
@@ -575,6 +576,8 @@ struct Renewal<'a> {
     indices: BTreeSet<u32>,
     /// There are so few peers that all are greeted at once.
     is_small: bool,
+    /// There are so few pairs that all of them are, in the beginning.
+    are_few: bool,
     /// Pairs whose handshake starts at once.
     fresh: Vec<Arc<Lane>>,
     now: Instant,
@@ -611,7 +614,10 @@ impl Pairs for Renewal<'_> {
             self.old.is_none() && (in_use.own, in_use.public_key) == (own, desired.public_key)
         });
         let heard = heard.map(|in_use| in_use.endpoint);
-        let eager = replaces || heard.is_some() || (self.is_small && first);
+        // Nobody knows which pairs were in use before a crash: a peer that only sends goes on to a session that is lost
+        // until it hears of another.
+        let greets = self.is_small && (first || (self.old.is_none() && self.are_few));
+        let eager = replaces || heard.is_some() || greets;
         let keys = LaneKeys {
             own,
             private: &self.device.own(own).private,
