@@ -73,7 +73,11 @@ impl Bench for Datapath {
         let mut series = Series::default();
         for condition in named(&plan.conditions, Condition::named) {
             let elsewhere = condition != Condition::Base;
-            let compared = |variant: &Variant| !elsewhere || is_compared(*variant);
+            let of_lanes = condition == Condition::Lanes;
+            let compared = |variant: &Variant| {
+                variant.lanes().is_some() == of_lanes
+                    && (of_lanes || !elsewhere || is_compared(*variant))
+            };
             let variants = named(&plan.variants, Variant::named);
             let variants: Vec<Variant> = variants.into_iter().filter(compared).collect();
             let measurements = plan.measurements.iter().copied();
@@ -139,18 +143,18 @@ impl Run<'_> {
         let name = self.condition.name();
         let names: Vec<&str> = self.variants.iter().map(|variant| variant.name()).collect();
         screen.say(&format!("{name}: building {}", names.join(", ")))?;
-        // The null cipher is another build of the same program: it has a pair of nodes of its own.
-        let (null, others): (Vec<_>, Vec<_>) = self
+        let (apart, others): (Vec<_>, Vec<_>) = self
             .variants
             .iter()
             .copied()
-            .partition(|variant| *variant == Variant::NullCipher);
+            .partition(|variant| variant.is_apart());
+        let apart = apart.into_iter().map(|variant| vec![variant]);
         let mut sites = Vec::new();
-        for variants in [others, null]
-            .iter()
+        for variants in std::iter::once(others)
+            .chain(apart)
             .filter(|variants| !variants.is_empty())
         {
-            sites.push((Site::build(self.condition, variants)?, variants.clone()));
+            sites.push((Site::build(self.condition, &variants)?, variants));
         }
         for round in 1..=self.plan.rounds {
             screen.say(&format!("{name}: round {round} of {}", self.plan.rounds))?;

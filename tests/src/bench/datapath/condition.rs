@@ -37,12 +37,15 @@ pub(super) enum Condition {
     NoTso,
     /// Hawser fills in every checksum itself, and joins only what it has checked.
     FilledSums,
+    /// Hawser alone, with different numbers of lanes.
+    Lanes,
 }
 
 pub(super) const BASE: &str = "base";
+pub(super) const LANES: &str = "lanes";
 
 /// Every condition with its name.
-const ALL: [(&str, Condition); 12] = [
+const ALL: [(&str, Condition); 13] = [
     (BASE, Condition::Base),
     ("offloads-off", Condition::OffloadsOff),
     ("mtu-9000", Condition::Jumbo),
@@ -55,12 +58,13 @@ const ALL: [(&str, Condition); 12] = [
     ("no-join", Condition::NoJoin),
     ("no-tap-tcp", Condition::NoTso),
     ("checksums-filled", Condition::FilledSums),
+    (LANES, Condition::Lanes),
 ];
 
 /// Every condition by its name.
-pub(super) const NAMES: [&str; 12] = [
+pub(super) const NAMES: [&str; 13] = [
     ALL[0].0, ALL[1].0, ALL[2].0, ALL[3].0, ALL[4].0, ALL[5].0, ALL[6].0, ALL[7].0, ALL[8].0,
-    ALL[9].0, ALL[10].0, ALL[11].0,
+    ALL[9].0, ALL[10].0, ALL[11].0, ALL[12].0,
 ];
 
 #[expect(

@@ -7,7 +7,7 @@ use super::measurement::{
     BOTH, CONNECTIONS, GIGABITS, IDLE_RTT, LOST, MACHINE_COST, MAX, MEAN, MEMORY, P99, PACKETS,
     PEAK, RATE, RETRANSMITS, TCP_1, TCP_4, TUNNEL_COST, UDP_64, UDP_512, UDP_1300,
 };
-use super::variant::{self, BORINGTUN, HAWSER, NEWEST, NULL_CIPHER, RAW};
+use super::variant::{self, BORINGTUN, HAWSER, NEWEST, NULL_CIPHER, RAW, SIXTEEN_LANES, TWO_LANES};
 use crate::bench::figure::{Bound, Figure};
 use crate::bench::sample::Series;
 
@@ -121,6 +121,9 @@ const RATIOS: [Ratio; 12] = [
     ),
 ];
 
+/// What more lanes than processors cost, measured between pairs of nodes of their own.
+const LANES: (&str, Bound) = ("TCP, 4 streams, 16 lanes to 2", Bound::AtLeast(0.9, 0.97));
+
 /// Values of single variants: name, measurement, value, unit.
 const VALUES: [(&str, &str, &str, &str); 19] = [
     ("TCP, 1 stream", TCP_1, GIGABITS, "Gbit/s"),
@@ -184,6 +187,14 @@ pub(super) fn figures(series: &Series) -> Result<Vec<Figure>> {
             series.ratio(own, base, value),
         )?;
     }
+    let lanes = |variant| (condition::LANES, TCP_4, variant);
+    let (sixteen, two) = (lanes(SIXTEEN_LANES), lanes(TWO_LANES));
+    add(
+        LANES.0.to_owned(),
+        "ratio",
+        LANES.1,
+        series.ratio(sixteen, two, GIGABITS),
+    )?;
     for condition in condition::NAMES.into_iter().filter(|name| *name != BASE) {
         for (name, measurement, value) in ELSEWHERE {
             let (own, base) = (
@@ -208,7 +219,7 @@ pub(super) fn figures(series: &Series) -> Result<Vec<Figure>> {
     }
     for condition in condition::NAMES.into_iter().filter(|name| *name != BASE) {
         for (name, measurement, value) in ELSEWHERE {
-            for variant in [NEWEST, HAWSER] {
+            for variant in [NEWEST, HAWSER, TWO_LANES, SIXTEEN_LANES] {
                 let spread = series.spread((condition, measurement, variant), value);
                 let unit = match value {
                     MEAN => "ms",
@@ -239,6 +250,13 @@ pub(super) fn missing(series: &Series) -> Vec<&'static str> {
     if series.spread((BASE, MEMORY, HAWSER), PEAK).is_none() {
         missing.push("peak memory: hawser");
     }
+    let lanes = |variant| (condition::LANES, TCP_4, variant);
+    if series
+        .ratio(lanes(SIXTEEN_LANES), lanes(TWO_LANES), GIGABITS)
+        .is_none()
+    {
+        missing.push(LANES.0);
+    }
     missing
 }
 
@@ -266,6 +284,10 @@ mod tests {
                 }
             }
             samples.push(sample((BASE, MEMORY, HAWSER), round, (PEAK, memory)));
+            for variant in [SIXTEEN_LANES, TWO_LANES] {
+                let source = (condition::LANES, TCP_4, variant);
+                samples.push(sample(source, round, (GIGABITS, 1.0)));
+            }
         }
         Series(samples)
     }
@@ -311,7 +333,7 @@ mod tests {
     #[test]
     fn what_must_be_shown_is_missed_when_it_was_not_measured() {
         assert_eq!(missing(&series(1.0, 3.0)), [""; 0]);
-        assert_eq!(missing(&Series::default()).len(), 10);
+        assert_eq!(missing(&Series::default()).len(), 11);
     }
 
     #[test]

@@ -4,7 +4,9 @@ use super::measurement::{
     APART, BOTH, CONNECTIONS, IDLE_PINGS, IDLE_RTT, MEMORY, TCP_1, TCP_4, TRIALS, UDP_64, UDP_512,
     UDP_1300,
 };
-use super::variant::{BORINGTUN, GOTATUN, HAWSER, NEWEST, NULL_CIPHER, RAW, WIREGUARD_GO};
+use super::variant::{
+    BORINGTUN, GOTATUN, HAWSER, NEWEST, NULL_CIPHER, RAW, SIXTEEN_LANES, TWO_LANES, WIREGUARD_GO,
+};
 use super::{condition, datagrams};
 
 /// The text in front of the figures.
@@ -22,6 +24,7 @@ pub(super) fn text() -> String {
         join,
         tso,
         sums,
+        lanes,
     ] = condition::NAMES;
     format!(
         "Two nodes of two clusters, a pod on each, in network namespaces of one machine. One veth joins the nodes: no \
@@ -39,6 +42,7 @@ pub(super) fn text() -> String {
          | {HAWSER} | Geneve over WireGuard with everything on: peers' table, source checks, identity, guard, counters; \
          MTU 1392 |\n\
          | {NULL_CIPHER} | Hawser, built for the bench with a cipher that does nothing, on a pair of nodes of its own |\n\
+         | {TWO_LANES}, {SIXTEEN_LANES} | Hawser with so many lanes, all of them open |\n\
          \n\
          | condition | is |\n| --- | --- |\n\
          | {base} | underlay MTU 1500, IPv4, offloads of the veth on, one prefix for each cluster and family |\n\
@@ -50,6 +54,7 @@ pub(super) fn text() -> String {
          | {gso}, {gro}, {join}, {tso} | Hawser does without an offload of its kernel, as `--without` of \
          `hawser-tunnel` has it: what each fallback costs; wireguard-go has all |\n\
          | {sums} | Hawser fills in the checksums that pods leave (`tunnel.checksums: filled`) |\n\
+         | {lanes} | Hawser alone, on a pair of nodes for each variant |\n\
          | {bbr} | the pods send by BBR, which paces; everywhere else by CUBIC, Linux's default |\n\
          \n\
          | measurement | is |\n| --- | --- |\n\

@@ -45,7 +45,12 @@ pub(super) struct Site {
 impl Site {
     /// Builds the network, starts every variant, and waits until each carries a ping.
     pub(super) fn build(condition: Condition, variants: &[Variant]) -> Result<Self> {
-        let mut lab = Lab::new(condition.topology()?)?;
+        let lanes = variants.iter().find_map(|variant| variant.lanes());
+        let topology = condition.topology()?;
+        let mut lab = Lab::new(match lanes {
+            Some(lanes) => topology.with_lanes(&[lanes]),
+            None => topology,
+        })?;
         condition.prepare(&lab)?;
         for node in lab.nodes() {
             // The agent sets it too, where there is one.
@@ -58,7 +63,10 @@ impl Site {
         let (mut ways, mut tunnels) = (BTreeMap::new(), Vec::new());
         for (number, variant) in (0_u8..).zip(variants) {
             let way = match variant {
-                Variant::Hawser | Variant::NullCipher => hawser(&lab)?,
+                Variant::Hawser
+                | Variant::NullCipher
+                | Variant::TwoLanes
+                | Variant::SixteenLanes => hawser(&lab)?,
                 Variant::Raw => raw(&lab, &Ends::new(&lab, number)?)?,
                 Variant::Stock(implementation) => {
                     let ends = Ends::new(&lab, number)?;

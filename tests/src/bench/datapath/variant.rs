@@ -13,6 +13,10 @@ pub(super) enum Variant {
     Hawser,
     /// Through Hawser built with a cipher that does nothing: what is left is the rest of the path.
     NullCipher,
+    /// Through Hawser with two lanes, both open.
+    TwoLanes,
+    /// Through Hawser with sixteen lanes, all open: far more than this machine has processors.
+    SixteenLanes,
 }
 
 pub(super) const RAW: &str = "raw";
@@ -22,9 +26,11 @@ pub(super) const WIREGUARD_GO: &str = "wireguard-go";
 pub(super) const NEWEST: &str = "wireguard-go-newest";
 pub(super) const HAWSER: &str = "hawser";
 pub(super) const NULL_CIPHER: &str = "null-cipher";
+pub(super) const TWO_LANES: &str = "two-lanes";
+pub(super) const SIXTEEN_LANES: &str = "sixteen-lanes";
 
 /// Every variant by its name.
-pub(super) const NAMES: [&str; 7] = [
+pub(super) const NAMES: [&str; 9] = [
     RAW,
     BORINGTUN,
     GOTATUN,
@@ -32,6 +38,8 @@ pub(super) const NAMES: [&str; 7] = [
     NEWEST,
     HAWSER,
     NULL_CIPHER,
+    TWO_LANES,
+    SIXTEEN_LANES,
 ];
 
 impl Variant {
@@ -45,6 +53,8 @@ impl Variant {
             NEWEST => Self::Stock(Implementation::WireguardGoNewest),
             HAWSER => Self::Hawser,
             NULL_CIPHER => Self::NullCipher,
+            TWO_LANES => Self::TwoLanes,
+            SIXTEEN_LANES => Self::SixteenLanes,
             _ => return None,
         })
     }
@@ -59,12 +69,28 @@ impl Variant {
             Self::Stock(Implementation::WireguardGoNewest) => NEWEST,
             Self::Hawser => HAWSER,
             Self::NullCipher => NULL_CIPHER,
+            Self::TwoLanes => TWO_LANES,
+            Self::SixteenLanes => SIXTEEN_LANES,
         }
     }
 
     /// Whether it is a build of Hawser.
     pub(super) const fn is_ours(self) -> bool {
-        matches!(self, Self::Hawser | Self::NullCipher)
+        !matches!(self, Self::Raw | Self::Stock(_))
+    }
+
+    /// How many lanes each of its nodes has, where that is what is compared.
+    pub(super) const fn lanes(self) -> Option<u8> {
+        match self {
+            Self::TwoLanes => Some(2),
+            Self::SixteenLanes => Some(16),
+            Self::Raw | Self::Stock(_) | Self::Hawser | Self::NullCipher => None,
+        }
+    }
+
+    /// Whether it has a pair of nodes of its own: another build of the same program, or another number of lanes.
+    pub(super) const fn is_apart(self) -> bool {
+        matches!(self, Self::NullCipher) || self.lanes().is_some()
     }
 }
 
