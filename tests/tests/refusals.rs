@@ -186,7 +186,7 @@ fn the_tunnel_refuses_by_name_and_leaves_nothing() -> Result<()> {
     refused(
         bare.tunnel()?,
         1,
-        "device hawser0: exists and is no TAP with our flags: choose another name by --device, or remove it",
+        "device hawser0: exists and is no TAP with our flags, which differ between one lane and several: choose another name by --device, or remove it by `ip link delete hawser0`",
     )?;
     netns.output("ip", &["link", "del", "hawser0"])?;
     bare.leaves_nothing()?;

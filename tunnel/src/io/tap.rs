@@ -35,7 +35,7 @@ pub enum TapError {
     InUse(String),
     /// There is a device of that name that is no TAP of ours.
     #[error(
-        "device {0}: exists and is no TAP of ours with as many queues: choose another name by --device, or remove it (`hawser-tunnel remove` where only --lanes changed from or to 1)"
+        "device {0}: exists and is no TAP with our flags, which differ between one lane and several: choose another name by --device, or remove it by `ip link delete {0}`"
     )]
     Foreign(String),
     /// Something else.
