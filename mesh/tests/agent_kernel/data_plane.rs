@@ -108,6 +108,7 @@ fn name(request: &Request) -> &'static str {
         Request::Change { .. } => "change",
         Request::Status => "status",
         Request::Counters => "counters",
+        Request::Liveness => "liveness",
         Request::Rekey { .. } => "rekey",
         Request::Capture(_) => "capture",
     }
@@ -161,6 +162,7 @@ fn answer(request: Request, told: &mut Told) -> Response {
             }
         }
         Request::Status => Response::Status(Box::new(status())),
+        Request::Liveness => Response::Liveness(told.liveness.clone()),
         Request::Rekey { .. } => Response::Rekeying { lanes: 1 },
         Request::Counters | Request::Capture(_) => Response::Counters(Counters::default()),
     }

@@ -35,6 +35,7 @@ pub(crate) fn small_state() -> State {
             preshared_key: None,
         }],
         path_mtu: 1500,
+        watched: false,
     };
     State {
         checksums: Checksums::Left,

@@ -107,6 +107,7 @@ pub fn state(node: usize, kind: PeerKind) -> State {
                     preshared_key: None,
                 }],
                 path_mtu: 1500,
+                watched: false,
             },
         )]),
         guard: hawser_tunnel::guard::Guard {
