@@ -6,9 +6,10 @@
 use crate::ground::{Ground, NODE, WEST_2, until};
 use hawser_tunnel::control::{Refusal, Request, Response, Role};
 use hawser_tunnel::io::message;
+use hawser_tunnel::liveness;
 use hawser_tunnel::state::Revision;
 use hawser_tunnel::state::State;
-use hawser_tunnel::status::{Counters, Pids, Status};
+use hawser_tunnel::status::{Counters, LivenessStatus, PeerLiveness, Pids, Status};
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::Shutdown;
@@ -23,6 +24,7 @@ struct Told {
     requests: Vec<String>,
     in_force: Option<(u64, State)>,
     open: Vec<UnixStream>,
+    liveness: LivenessStatus,
 }
 
 struct DataPlane {

@@ -202,7 +202,8 @@ mod tests {
     fn who_waits_at_an_empty_socket_has_handed_in_all() {
         let start = clock::now();
         let heard = Heard::new(start);
-        let until = |now, readable| (heard.until(start + MS * now, || readable) - start).as_millis();
+        let until =
+            |now, readable| (heard.until(start + MS * now, || readable) - start).as_millis();
         assert_eq!(until(10, false), 0, "it has not begun");
         heard.note(start + MS * 20);
         assert_eq!(until(30, false), 20, "it is at work");

@@ -364,7 +364,9 @@ impl Received {
                 Ok(runs) => runs,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok((false, 0)),
                 // An ICMP error of an earlier send; it says nothing about what was received.
-                Err(error) if error.raw_os_error() == Some(libc::ECONNREFUSED) => return Ok((true, 0)),
+                Err(error) if error.raw_os_error() == Some(libc::ECONNREFUSED) => {
+                    return Ok((true, 0));
+                }
                 Err(error) => return Err(error),
             };
         let mut bytes = 0;
