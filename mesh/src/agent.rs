@@ -14,6 +14,7 @@ pub(crate) mod departed;
 pub(crate) mod desired;
 pub(crate) mod dirty;
 pub(crate) mod kernel;
+mod liveness;
 mod node;
 pub(crate) mod paths;
 pub(crate) mod plan;
@@ -38,6 +39,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 /// How often the file is looked at.
 const CONFIG_POLL: Duration = Duration::from_millis(200);
+/// How often the data plane is asked which watched peers are alive, while there are any.
+const LIVENESS_POLL: Duration = Duration::from_millis(250);
 /// How often everything is looked at without news.
 const FULL_CHECK: Duration = Duration::from_secs(30);
 
@@ -108,6 +111,7 @@ pub async fn run(path: &Path) -> Result<(), AgentError> {
     let mut link = TunnelLink::open(node.socket().to_owned());
     let mut poll = every(CONFIG_POLL);
     let mut full = every(FULL_CHECK);
+    let mut liveness = every(LIVENESS_POLL);
     loop {
         if let Some(request) = node.poll_request() {
             link.send(request);
@@ -126,6 +130,7 @@ pub async fn run(path: &Path) -> Result<(), AgentError> {
                 node.look_at(dirty.map_err(system("read the kernel's notifications"))?);
             }
             _ = poll.tick() => if file.has_changed() { node.reload(file.path()).await },
+            _ = liveness.tick(), if node.watches() => node.look_at_liveness(),
             _ = full.tick() => node.handle_full_check(),
         }
     }

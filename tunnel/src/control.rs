@@ -6,7 +6,7 @@
 
 use crate::node::NodeId;
 use crate::state::{Change, Digest, Revision, State};
-use crate::status::{Counters, Status};
+use crate::status::{Counters, LivenessStatus, Status};
 use serde::{Deserialize, Serialize};
 
 /// The version of this protocol. A data plane refuses another by name.
@@ -52,6 +52,8 @@ pub enum Request {
     Status,
     /// Packets, bytes, and drops by reason.
     Counters,
+    /// What is thought of the watched peers.
+    Liveness,
     /// Starts new handshakes at once; the sessions in use go on until the new ones are proven.
     Rekey {
         /// With whom; `None` for all peers.
@@ -122,6 +124,8 @@ pub enum Response {
     Status(Box<Status>),
     /// To [`Request::Counters`].
     Counters(Counters),
+    /// To [`Request::Liveness`].
+    Liveness(LivenessStatus),
     /// To [`Request::Rekey`].
     Rekeying {
         /// How many handshakes were started.

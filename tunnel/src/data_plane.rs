@@ -6,6 +6,7 @@
 //! | `udp-N`, for each lane | data messages of its UDP sockets | opens, checks, writes to the TAP |
 //! | `handshake` | all other datagrams | shakes hands; a flood of them is its affair alone |
 //! | `timer` | time | WireGuard's timers |
+//! | `liveness` | time, while peers are watched | probes them, and says who is dead |
 //! | `roam` | changes of this node's addresses | tells every peer with a session |
 //! | `heir` | the keeper | hands over to a successor |
 //! | main and `control` | the control socket | states, status, captures |
@@ -33,7 +34,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
@@ -43,6 +45,7 @@ mod gate;
 mod lane_io;
 mod predecessor;
 mod successor;
+mod watching;
 
 /// How long the kernel is given to end a change of addresses that it told of. Who sends by IPv4 in the middle of one can
 /// have it remember a wrong source address until the next.
@@ -102,6 +105,8 @@ struct DataPlane {
     heir: ArcSwapOption<Heir>,
     /// While a predecessor still reads the sockets.
     taking_over: AtomicBool,
+    /// The thread that watches peers.
+    watcher: OnceLock<Thread>,
 }
 
 /// Runs the data plane for ever.
@@ -137,6 +142,7 @@ pub fn run(inherited: Inherited, options: Options) -> Result<(), Box<dyn std::er
         handshakes_gate: Gate::new(taking_over)?,
         heir: ArcSwapOption::empty(),
         taking_over: AtomicBool::new(false),
+        watcher: OnceLock::new(),
     });
     let gates: Weak<DataPlane> = Arc::downgrade(&plane);
     plane.device.wake_by(move |lane| {
@@ -159,6 +165,7 @@ pub fn run(inherited: Inherited, options: Options) -> Result<(), Box<dyn std::er
         }
     }
     spawn("timer", &plane, DataPlane::tick)?;
+    spawn("liveness", &plane, DataPlane::watch_peers)?;
     for (at, lane) in plane.lanes.iter().enumerate() {
         spawn(&lane.thread("udp"), &plane, move |plane| {
             plane.carry_in(&plane.lanes[at])

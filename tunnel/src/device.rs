@@ -3,7 +3,8 @@
 //! Frames and datagrams come in with `now`; frames, datagrams and counts come out. The threads that
 //! call it share it: [`Device::handle_frame`] and [`Device::flush`] (outbound.rs) from the TAP's
 //! thread, [`Device::handle_datagrams`] (inbound.rs) from the UDP socket's, [`Device::handle_timeout`]
-//! from a timer, [`Device::apply`] from control. None of them waits for another longer than a lane
+//! from a timer, [`Device::handle_watch_timeout`] (device/watching.rs) from the thread that watches peers,
+//! [`Device::apply`] from control. None of them waits for another longer than a lane
 //! takes for one batch.
 
 use crate::batch::{ByLane, Datagrams};
@@ -29,6 +30,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+mod watching;
+use watching::Watching;
+
 /// How often [`Device::handle_timeout`] wants to be called: WireGuard's timers count in seconds, its
 /// retransmissions have a jitter of 333 ms.
 pub const TICK: Duration = Duration::from_millis(100);
@@ -50,6 +54,7 @@ pub struct Device {
     limits: Mutex<HandshakeLimits>,
     /// Who is told that a lane's thread has to send what waited; without it, whoever finds a session does.
     waker: OnceLock<Waker>,
+    watching: Watching,
     drops: Drops,
     capture: Capture,
     totals: Totals,
@@ -129,6 +134,7 @@ impl Device {
             }),
             limits: Mutex::new(HandshakeLimits::default()),
             waker: OnceLock::new(),
+            watching: Watching::default(),
             drops: Drops::default(),
             capture: Capture::default(),
             totals: Totals::default(),
@@ -193,6 +199,7 @@ impl Device {
             .collect();
         let table = Arc::new(table);
         self.table.store(Some(Arc::clone(&table)));
+        self.set_watched(&table, control.watch_seed(), now);
         for lane in removed {
             let waited = lane.close();
             match table.peer(lane.peer()) {
@@ -526,6 +533,7 @@ impl Device {
                 name: peer.name.clone(),
                 foreign: matches!(peer.kind, crate::state::PeerKind::Foreign { .. }),
                 pod_mtu: peer.pod_mtu(peer.lanes.first().map(|lane| lane.family())),
+                liveness: self.peer_liveness(peer.id, now),
                 lanes: peer
                     .lanes
                     .iter()
@@ -675,6 +683,15 @@ fn lane_status(lane: &Lane, now: Instant) -> LaneStatus {
 }
 
 impl Control {
+    /// What cookies of probes come from. They are on the wire, so it tells nothing of the seed.
+    fn watch_seed(&self) -> u64 {
+        let hash = Blake2s256::new()
+            .chain_update(self.seed)
+            .chain_update("watch")
+            .finalize();
+        hash.first_chunk().copied().map_or(0, u64::from_be_bytes)
+    }
+
     /// A session index nobody else has: 24 bits that tell an observer nothing.
     fn index(&mut self, taken: &mut BTreeSet<u32>) -> u32 {
         loop {

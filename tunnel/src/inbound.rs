@@ -214,7 +214,16 @@ impl Device {
                             &opened[range.clone()],
                         );
                     }
-                    self.deliver(table, &peer, inbound, range, now, &mut known)
+                    match self.deliver(table, &peer, inbound, range.clone(), now, &mut known) {
+                        // Its overlay addresses were right: what is not for a pod may be for this node.
+                        Err(Reject::GeneveControl) => {
+                            let (opened, _) = inbound.opened.runs();
+                            let out = inbound.datagrams.of(lane.own());
+                            self.handle_control(table, (&peer, &lane), &opened[range], now, out)
+                                .map(|()| 0)
+                        }
+                        delivered => delivered,
+                    }
                 }
             };
             match delivered {

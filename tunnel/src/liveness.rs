@@ -24,6 +24,8 @@
 
 use crate::probe::{Kind, Probe};
 use crate::reject::Reject;
+use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::time::{Duration, Instant};
 
 mod awake;
@@ -46,7 +48,8 @@ pub const SILENCE: Duration = Duration::from_millis(1200);
 const MIN_ASKED: u32 = 6;
 
 /// What is thought of a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum State {
     /// It was not watched for long enough.
     Unknown,
@@ -56,6 +59,17 @@ pub enum State {
     Dead,
     /// It answers again, but died so often that it must go on for a while first. To be treated as dead.
     Damped,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "unknown",
+            Self::Alive => "alive",
+            Self::Dead => "dead",
+            Self::Damped => "damped",
+        })
+    }
 }
 
 /// What changed for those who use the peer.

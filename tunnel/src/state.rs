@@ -88,6 +88,17 @@ pub struct Peer {
     pub lanes: Vec<Lane>,
     /// The MTU of the underlay path to it, in bytes.
     pub path_mtu: u16,
+    /// Whether it is in use, so that its death must be known: it is probed.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub watched: bool,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// Who is at the other end.

@@ -1,5 +1,6 @@
 //! What the data plane says of itself.
 
+use crate::liveness;
 use crate::node::NodeId;
 use crate::offload::{Offload, Standing};
 use crate::state::Revision;
@@ -59,8 +60,50 @@ pub struct PeerStatus {
     pub foreign: bool,
     /// MTU for pods over this path by family, in bytes.
     pub pod_mtu: PodMtu,
+    /// Whether it answers probes; only of peers that are watched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub liveness: Option<PeerLiveness>,
     /// Its lanes.
     pub lanes: Vec<LaneStatus>,
+}
+
+/// The watched peers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LivenessStatus {
+    /// How often any of them died or came back since the data plane started.
+    pub changes: u64,
+    /// Each of them.
+    pub peers: BTreeMap<NodeId, PeerLiveness>,
+}
+
+/// What is thought of a watched peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerLiveness {
+    /// Whether it answers.
+    pub state: liveness::State,
+    /// Milliseconds since its last reply, without time in which the data plane did not run; `None` without a reply.
+    pub last_reply_ms: Option<u64>,
+    /// Smoothed round trip, in microseconds.
+    pub round_trip_us: Option<u64>,
+    /// How often it died since it is watched.
+    pub deaths: u64,
+    /// For how long it is held once it answers again, in milliseconds; 0 while it does not flap.
+    pub hold_down_ms: u64,
+}
+
+impl From<liveness::Report> for PeerLiveness {
+    fn from(report: liveness::Report) -> Self {
+        let whole = |count: u128| u64::try_from(count).unwrap_or(u64::MAX);
+        Self {
+            state: report.state,
+            last_reply_ms: report.last_reply.map(|time| whole(time.as_millis())),
+            round_trip_us: report.round_trip.map(|time| whole(time.as_micros())),
+            deaths: report.deaths,
+            hold_down_ms: whole(report.hold_down.as_millis()),
+        }
+    }
 }
 
 /// The MTU that a route to a peer gets.

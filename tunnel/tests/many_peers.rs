@@ -87,6 +87,7 @@ fn state() -> State {
                     preshared_key: None,
                 }],
                 path_mtu: 1500,
+                watched: false,
             },
         );
     }

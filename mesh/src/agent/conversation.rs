@@ -6,6 +6,7 @@
 
 use hawser_tunnel::control::{Refusal, Request, Response};
 use hawser_tunnel::state::{Digest, Revision, State};
+use hawser_tunnel::status::LivenessStatus;
 
 /// One agent's side of the talk.
 #[derive(Debug, Default)]
@@ -14,6 +15,8 @@ pub(crate) struct Conversation {
     under_way: Option<Asked>,
     /// The next one is sent whole.
     whole: bool,
+    /// The data plane is older than the question for liveness.
+    no_liveness: bool,
     /// A state that was refused is not sent again before [`Self::retry`].
     refused: Option<Digest>,
 }
@@ -36,6 +39,7 @@ enum InForce {
 enum Asked {
     Revision,
     State,
+    Liveness,
     /// To put this state in force.
     Apply(Box<State>),
 }
@@ -47,6 +51,8 @@ pub(crate) enum Heard {
     Nothing,
     /// The state in force came; its guard may block more than the file says.
     InForce,
+    /// Which watched peers are alive.
+    Liveness(LivenessStatus),
     /// The wanted state is in force.
     Applied {
         /// Its number.
@@ -91,7 +97,7 @@ impl Conversation {
 
     /// Whether the state with this digest is in force.
     pub(crate) fn is_settled(&self, wanted: Digest) -> bool {
-        self.under_way.is_none()
+        matches!(self.under_way, None | Some(Asked::Liveness))
             && self
                 .revision()
                 .is_some_and(|revision| revision.digest == wanted)
@@ -142,6 +148,15 @@ impl Conversation {
         Some(request)
     }
 
+    /// Asks which watched peers are alive, unless something else is under way or no state is in force yet.
+    pub(crate) fn poll_liveness(&mut self) -> Option<Request> {
+        if self.under_way.is_some() || self.no_liveness || self.revision().is_none() {
+            return None;
+        }
+        self.under_way = Some(Asked::Liveness);
+        Some(Request::Liveness)
+    }
+
     /// Takes the answer to the request under way.
     pub(crate) fn handle_response(&mut self, response: Response) -> Heard {
         match (self.under_way.take(), response) {
@@ -163,6 +178,11 @@ impl Conversation {
                     }
                 };
                 Heard::InForce
+            }
+            (Some(Asked::Liveness), Response::Liveness(status)) => Heard::Liveness(status),
+            (Some(Asked::Liveness), Response::Refused { .. }) => {
+                self.no_liveness = true;
+                Heard::Nothing
             }
             (Some(Asked::Apply(state)), Response::Applied { revision, changed }) => {
                 self.in_force = InForce::State(revision, state);

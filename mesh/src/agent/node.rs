@@ -6,6 +6,7 @@ use super::conversation::{Conversation, Heard};
 use super::departed::subtract;
 use super::desired::Desired;
 use super::dirty::{Dirty, Scope};
+use super::liveness::Liveness;
 use super::paths::{self, Paths};
 use super::preflight;
 use super::trouble::Troubles;
@@ -16,6 +17,7 @@ use crate::io::netlink::Netlink;
 use crate::io::tunnel_link::TunnelEvent;
 use hawser_tunnel::control::Request;
 use hawser_tunnel::io::nft::{Nft, NftError};
+use hawser_tunnel::liveness;
 use hawser_tunnel::mtu;
 use hawser_tunnel::state::{Digest, State};
 use ipnet::IpNet;
@@ -50,6 +52,9 @@ pub(super) struct Node {
     desired: Desired,
     scope: Scope,
     conversation: Conversation,
+    liveness: Liveness,
+    /// It is time to ask for it.
+    asks_liveness: bool,
     dirty: Dirty,
     deadline: Option<Instant>,
     troubles: Troubles,
@@ -70,6 +75,8 @@ impl Node {
             desired: Desired::new(&config.state, &config.routers),
             scope: Scope::default(),
             conversation: Conversation::default(),
+            liveness: Liveness::default(),
+            asks_liveness: false,
             dirty: Dirty::default(),
             deadline: None,
             troubles: Troubles::default(),
@@ -120,7 +127,23 @@ impl Node {
 
     /// The next request to the data plane, if one is due.
     pub(super) fn poll_request(&mut self) -> Option<Request> {
-        self.conversation.poll_request(&self.wanted, self.digest)
+        let request = self.conversation.poll_request(&self.wanted, self.digest);
+        request.or_else(|| {
+            let due = self.asks_liveness;
+            let request = due.then(|| self.conversation.poll_liveness())??;
+            self.asks_liveness = false;
+            Some(request)
+        })
+    }
+
+    /// Whether there are peers whose death must be known.
+    pub(super) fn watches(&self) -> bool {
+        self.wanted.peers.values().any(|peer| peer.watched)
+    }
+
+    /// The data plane is asked soon which watched peers are alive.
+    pub(super) fn look_at_liveness(&mut self) {
+        self.asks_liveness = true;
     }
 
     fn schedule(&mut self, dirty: Dirty, after: Duration) {
@@ -212,6 +235,21 @@ impl Node {
     fn handle_heard(&mut self, heard: Heard) {
         match heard {
             Heard::Nothing => {}
+            Heard::Liveness(status) => {
+                for (id, peer) in self.liveness.handle_status(status) {
+                    let (state, deaths) = (peer.state, peer.deaths);
+                    let name = self.wanted.peers.get(&id).map(|peer| peer.name.as_str());
+                    match state {
+                        liveness::State::Alive | liveness::State::Unknown => {
+                            tracing::info!(peer = %id, name, %state, deaths, "peer is alive");
+                        }
+                        liveness::State::Dead | liveness::State::Damped => {
+                            let hold_down_ms = peer.hold_down_ms;
+                            tracing::warn!(peer = %id, name, %state, deaths, hold_down_ms, "peer is dead");
+                        }
+                    }
+                }
+            }
             Heard::InForce => {
                 if let Some(state) = self.conversation.state() {
                     self.blocked.extend(&state.guard.mesh);

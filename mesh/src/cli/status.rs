@@ -4,8 +4,9 @@ use super::{Outcome, Output, print};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use hawser_tunnel::control::{Request, Response, Role};
 use hawser_tunnel::io::control_client::ControlClient;
+use hawser_tunnel::liveness::State;
 use hawser_tunnel::offload::Standing;
-use hawser_tunnel::status::{PeerStatus, Status};
+use hawser_tunnel::status::{PeerLiveness, PeerStatus, Status};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -83,7 +84,8 @@ fn text(status: &Status) -> Result<String, std::fmt::Error> {
 
 fn peers(peers: &[PeerStatus]) -> Table {
     let mut table = bare();
-    table.set_header([
+    let watched = peers.iter().any(|peer| peer.liveness.is_some());
+    let mut header = vec![
         "NAME",
         "ID",
         "ENDPOINT",
@@ -92,7 +94,10 @@ fn peers(peers: &[PeerStatus]) -> Table {
         "TX",
         "MTU4",
         "MTU6",
-    ]);
+    ];
+    // Only where somebody is.
+    header.extend(watched.then_some("LIVENESS"));
+    table.set_header(header);
     for peer in peers {
         for (at, lane) in peer.lanes.iter().enumerate() {
             let name = if peer.foreign {
@@ -106,7 +111,7 @@ fn peers(peers: &[PeerStatus]) -> Table {
             } else {
                 format!("  lane {at}")
             };
-            table.add_row([
+            let mut row = vec![
                 name,
                 peer.id.to_string(),
                 lane.endpoint
@@ -119,13 +124,34 @@ fn peers(peers: &[PeerStatus]) -> Table {
                 bytes(lane.tx_bytes),
                 peer.pod_mtu.ipv4.to_string(),
                 peer.pod_mtu.ipv6.to_string(),
-            ]);
+            ];
+            let of_peer = peer.liveness.filter(|_| at == 0);
+            row.extend(watched.then(|| of_peer.map(liveness).unwrap_or_default()));
+            table.add_row(row);
         }
     }
     for column in table.column_iter_mut().skip(3) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
+}
+
+/// The state, and the figure that matters in it.
+fn liveness(peer: PeerLiveness) -> String {
+    let figure = match peer.state {
+        State::Unknown => None,
+        State::Alive => peer.round_trip_us.map(round_trip),
+        State::Dead => peer.last_reply_ms.map(age),
+        State::Damped => Some(format!("held {}", age(peer.hold_down_ms))),
+    };
+    figure.map_or_else(
+        || peer.state.to_string(),
+        |figure| format!("{} {figure}", peer.state),
+    )
+}
+
+fn round_trip(us: u64) -> String {
+    format!("{}.{} ms", us / 1_000, us / 100 % 10)
 }
 
 fn counts(title: &str, rows: &BTreeMap<String, u64>) -> Table {

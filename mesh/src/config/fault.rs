@@ -175,6 +175,10 @@ pub enum Rule {
     Lanes,
     #[error("a foreign peer has exactly one lane; remove the others")]
     ForeignLanes,
+    #[error("must be true or false; leave it out for false")]
+    Watched,
+    #[error("a foreign peer answers no probes and cannot be watched; leave it out")]
+    ForeignWatched,
     #[error(
         "must be 32 bytes in base64 (44 characters), as `hawser-tunnel key` prints; copy it again"
     )]

@@ -81,6 +81,7 @@ impl Peers<'_> {
                     return Err(Fault::new(field, lane.public_key, Rule::KeyTwice { other }));
                 }
             }
+            let watched = watched(&field("watched"), raw.watched.as_deref(), kind)?;
             // Until the path is measured, what every path can carry.
             let path_mtu = mtu::MIN_UNDERLAY;
             peers.insert(
@@ -91,6 +92,7 @@ impl Peers<'_> {
                     prefixes,
                     lanes,
                     path_mtu,
+                    watched,
                 },
             );
         }
@@ -180,4 +182,16 @@ fn kind(field: &str, raw: Option<&raw::Foreign>, cluster: &Cluster) -> Result<Pe
         return Err(Fault::new(field, identity, rule));
     }
     Ok(PeerKind::Foreign { identity })
+}
+
+/// Whether the peer is probed.
+fn watched(field: &str, text: Option<&str>, kind: PeerKind) -> Result<bool, Fault> {
+    match (text, kind) {
+        (None | Some("false"), _) => Ok(false),
+        (Some("true"), PeerKind::Native) => Ok(true),
+        (Some("true"), PeerKind::Foreign { .. }) => {
+            Err(Fault::new(field, "true", Rule::ForeignWatched))
+        }
+        (Some(other), _) => Err(Fault::new(field, other, Rule::Watched)),
+    }
 }

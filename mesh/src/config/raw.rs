@@ -93,6 +93,7 @@ pub(super) struct Peer {
     pub(super) prefixes: Vec<String>,
     pub(super) lanes: Vec<Lane>,
     pub(super) foreign: Option<Foreign>,
+    pub(super) watched: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

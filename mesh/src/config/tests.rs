@@ -87,6 +87,20 @@ fn the_good_file_becomes_the_state_of_the_data_plane() {
 }
 
 #[test]
+fn a_peer_is_watched_where_the_file_says_so() {
+    for (field, watched) in [
+        ("watched: true", true),
+        ("watched: false", false),
+        ("", false),
+    ] {
+        let text = spoilt("foreign: { identity: 3 }", field);
+        let state = parse(&text).unwrap().state;
+        let peers: Vec<bool> = state.peers.values().map(|peer| peer.watched).collect();
+        assert_eq!(peers, [false, watched], "{field}");
+    }
+}
+
+#[test]
 fn what_may_be_left_out() {
     let text = "cluster: {name: east, id: 1}\nnode: {name: east-1, index: 1}\nunderlay: {devices: [eth0]}\n\
                 clusters: [{name: east, id: 1, prefixes: [10.1.0.0/16]}]\npeers:\nendpoints: []\n";
@@ -457,6 +471,16 @@ fn every_bad_field_has_its_line() {
             "192.0.2.11:51820",
             "10.2.1.4:51820",
             "peers[0].lanes[0].endpoint: 10.2.1.4:51820: lies inside 10.2.0.0/16 of cluster west; write the node's underlay address",
+        ),
+        (
+            "foreign: { identity: 3 }",
+            "foreign: { identity: 3 }\n    watched: true",
+            "peers[1].watched: true: a foreign peer answers no probes and cannot be watched; leave it out",
+        ),
+        (
+            "foreign: { identity: 3 }",
+            "watched: yes",
+            "peers[1].watched: yes: must be true or false; leave it out for false",
         ),
         (
             "foreign: { identity: 3 }",

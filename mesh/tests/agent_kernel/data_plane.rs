@@ -6,9 +6,10 @@
 use crate::ground::{Ground, NODE, WEST_2, until};
 use hawser_tunnel::control::{Refusal, Request, Response, Role};
 use hawser_tunnel::io::message;
+use hawser_tunnel::liveness;
 use hawser_tunnel::state::Revision;
 use hawser_tunnel::state::State;
-use hawser_tunnel::status::{Counters, Pids, Status};
+use hawser_tunnel::status::{Counters, LivenessStatus, PeerLiveness, Pids, Status};
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::Shutdown;
@@ -23,6 +24,7 @@ struct Told {
     requests: Vec<String>,
     in_force: Option<(u64, State)>,
     open: Vec<UnixStream>,
+    liveness: LivenessStatus,
 }
 
 struct DataPlane {
@@ -108,6 +110,7 @@ fn name(request: &Request) -> &'static str {
         Request::Change { .. } => "change",
         Request::Status => "status",
         Request::Counters => "counters",
+        Request::Liveness => "liveness",
         Request::Rekey { .. } => "rekey",
         Request::Capture(_) => "capture",
     }
@@ -161,6 +164,7 @@ fn answer(request: Request, told: &mut Told) -> Response {
             }
         }
         Request::Status => Response::Status(Box::new(status())),
+        Request::Liveness => Response::Liveness(told.liveness.clone()),
         Request::Rekey { .. } => Response::Rekeying { lanes: 1 },
         Request::Counters | Request::Capture(_) => Response::Counters(Counters::default()),
     }

@@ -94,7 +94,7 @@ fn framed(mut bytes: &[u8]) -> (usize, bool) {
 }
 
 fn phrase(source: &mut Source<'_>, said: &mut Vec<u8>) {
-    let request = match source.pick(&[0, 1, 2, 3, 4, 5, 6]) {
+    let request = match source.pick(&[0, 1, 2, 3, 4, 5, 6, 7]) {
         0 => Request::Revision,
         1 => Request::Counters,
         2 => Request::Change {
@@ -123,6 +123,7 @@ fn phrase(source: &mut Source<'_>, said: &mut Vec<u8>) {
             said.extend(length.to_be_bytes());
             return said.extend(body);
         }
+        6 => Request::Liveness,
         _ => return said.extend(source.bytes(16)),
     };
     message::write(said, &request).expect("a vector takes everything");
@@ -195,6 +196,7 @@ impl Answer for Plane {
                 }
             }
             Request::Status | Request::Counters => Response::Counters(self.device.counters()),
+            Request::Liveness => Response::Liveness(self.device.liveness(Instant::now())),
             Request::Rekey { peer } => {
                 let mut out = Datagrams::default();
                 let lanes = self.device.rekey(peer, Instant::now(), &mut out);

@@ -224,6 +224,7 @@ fn altered(source: &mut Source<'_>, mut state: State) -> State {
                     prefixes: (0..source.below(3)).map(|_| prefix(source)).collect(),
                     lanes: (0..lanes).map(|_| lane(source)).collect(),
                     path_mtu: source.pick(&[1500, 1280, 1279, 0, 65535, 9000]),
+                    watched: source.once_in(4),
                 };
                 state.peers.insert(node(source), peer);
             }

@@ -110,6 +110,7 @@ pub(super) fn node_config(
                     })
                     .collect(),
                 foreign: None,
+                watched: None,
             })
         });
     Ok(NodeConfig {

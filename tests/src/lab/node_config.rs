@@ -136,6 +136,9 @@ pub struct PeerConfig {
     /// Set for a stock WireGuard peer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub foreign: Option<Foreign>,
+    /// Whether it is probed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watched: Option<bool>,
 }
 
 /// One entry of a peer's `lanes:`

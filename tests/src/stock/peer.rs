@@ -206,6 +206,7 @@ impl StockPeer {
             foreign: Some(Foreign {
                 identity: self.identity(),
             }),
+            watched: None,
         }
     }
 

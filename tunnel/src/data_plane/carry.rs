@@ -3,6 +3,7 @@
 use super::DataPlane;
 use super::gate::Gate;
 use super::lane_io::LaneIo;
+use super::watching::{Backlog, Heard};
 use crate::inbound::Inbound;
 use crate::io::tap::Tap;
 use crate::io::udp::{self, Ready, Received, UdpSockets};
@@ -40,6 +41,8 @@ struct Port<'a> {
     sockets: &'a UdpSockets,
     ready: Ready,
     inbound: Inbound,
+    /// Of the sockets by which replies to probes come: how far they were read, and who is told.
+    heard: Option<(Backlog, &'a Heard)>,
 }
 
 impl<'a> Port<'a> {
@@ -49,6 +52,20 @@ impl<'a> Port<'a> {
             sockets,
             ready: Ready::default(),
             inbound: Inbound::new(lane.number),
+            heard: None,
+        }
+    }
+
+    fn set_waits(&self, waits: bool) {
+        if let Some((_, heard)) = &self.heard {
+            heard.set_waits(waits);
+        }
+    }
+
+    /// Tells how far the sockets were read, once what was read from `at` on is handed in.
+    fn note(&mut self, received: &Received, at: Instant) {
+        if let Some((backlog, heard)) = &mut self.heard {
+            heard.note(backlog.read(received.progress(), at));
         }
     }
 }
@@ -107,6 +124,7 @@ impl DataPlane {
     /// From the underlay to the TAP.
     pub(super) fn carry_in(&self, lane: &LaneIo) -> io::Result<()> {
         let mut port = [Port::new(lane, &lane.udp)];
+        port[0].heard = Some((Backlog::new(clock::now()), &lane.heard));
         self.receive(&mut port, &lane.udp_gate, YIELDS)
     }
 
@@ -135,8 +153,10 @@ impl DataPlane {
                     ports.iter_mut().for_each(|port| port.ready = Ready::BOTH);
                 } else {
                     stack::wipe();
+                    ports.iter().for_each(|port| port.set_waits(true));
                     let sockets = ports.iter_mut().map(|port| (port.sockets, &mut port.ready));
                     udp::wait(sockets, gate.as_fd(), Duration::from_secs(1))?;
+                    ports.iter().for_each(|port| port.set_waits(false));
                 }
             }
             let now = clock::now();
@@ -163,6 +183,7 @@ impl DataPlane {
                     }
                     Some(heir) => self.share(heir, lane, inbound, &received, now),
                 }
+                port.note(&received, now);
             }
             if now.saturating_duration_since(swept) >= Duration::from_secs(1) {
                 for port in ports.iter_mut() {

@@ -93,6 +93,7 @@ impl DataPlane {
         let mut out = PerLane::default();
         self.device.apply(state, clock::now(), &mut out);
         self.transmit(&out);
+        self.wake_watcher();
     }
 
     /// Guards, keeps and puts in force a state: all, or nothing.
@@ -298,6 +299,7 @@ impl Answer for DataPlane {
             } => self.change(control, from, changes, digest),
             Request::Status => Response::Status(Box::new(self.status(control))),
             Request::Counters => Response::Counters(self.counters(control)),
+            Request::Liveness => Response::Liveness(self.device.liveness(clock::now())),
             Request::Rekey { peer } => self.rekey(peer),
             Request::Capture(_) => {
                 refused(Refusal::Protocol, "a capture takes the whole connection")

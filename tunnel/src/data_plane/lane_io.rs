@@ -1,6 +1,8 @@
 //! What a lane of this node has of the kernel's: a queue of the TAP, its sockets, and the gates of its threads.
 
 use super::gate::Gate;
+use super::watching::Heard;
+use crate::io::clock;
 use crate::io::tap::Tap;
 use crate::io::udp::{Sockets, UdpSockets};
 use crate::lane::LaneNumber;
@@ -29,6 +31,8 @@ pub(super) struct LaneIo {
     pub(super) handshakes: UdpSockets,
     pub(super) tap_gate: Gate,
     pub(super) udp_gate: Gate,
+    /// How far the thread has come that reads `udp`.
+    pub(super) heard: Heard,
 }
 
 impl LaneIo {
@@ -46,6 +50,7 @@ impl LaneIo {
             handshakes: UdpSockets::inherit(inherited.handshakes, Arc::clone(offloads))?,
             tap_gate: Gate::new(false)?,
             udp_gate: Gate::new(taking_over)?,
+            heard: Heard::new(clock::now()),
         })
     }
 

@@ -6,7 +6,7 @@ use crate::lane::LaneNumber;
 use crate::offload::{Offload, Offloads};
 use crate::reject::{Drops, Reject};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
@@ -48,6 +48,8 @@ pub struct UdpSockets {
 struct Lane {
     socket: UdpSocket,
     state: UdpSocketState,
+    /// Bytes that its queue holds at most.
+    capacity: usize,
 }
 
 /// What became of one send.
@@ -82,6 +84,27 @@ pub struct Received {
     bytes: Vec<u8>,
     meta: [RecvMeta; RUNS],
     datagrams: Vec<(Range<usize>, SocketAddr)>,
+    progress: [Option<Progress>; 2],
+}
+
+/// What one call made of the queue of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes that were read.
+    pub bytes: usize,
+    /// Whether nothing was left.
+    pub emptied: bool,
+    /// Bytes that it holds at most.
+    pub capacity: usize,
+}
+
+impl Progress {
+    /// Of a socket that is not there.
+    const NONE: Self = Self {
+        bytes: 0,
+        emptied: true,
+        capacity: 0,
+    };
 }
 
 impl UdpSockets {
@@ -101,7 +124,13 @@ impl UdpSockets {
                 // Another data plane may have switched it on for this socket.
                 let _ = setsockopt(&socket, sockopt::UdpGroSegment, &false);
             }
-            Ok::<_, io::Error>(Lane { socket, state })
+            // What the kernel counts against the limit is more than the payload; the last one may pass it.
+            let capacity = getsockopt(&socket, sockopt::RcvBuf)? + MAX_RUN;
+            Ok::<_, io::Error>(Lane {
+                socket,
+                state,
+                capacity,
+            })
         };
         Ok(Self {
             v4: Some(lane(sockets.v4)?),
@@ -164,6 +193,10 @@ impl UdpSockets {
     /// Reads one batch of each socket that is ready. Returns which may have more.
     pub fn receive(&self, received: &mut Received, ready: Ready) -> io::Result<Ready> {
         received.datagrams.clear();
+        received.progress = [&self.v4, &self.v6].map(|lane| match lane {
+            Some(_) => None,
+            None => Some(Progress::NONE),
+        });
         let mut more = Ready::default();
         if let (Some(lane), true) = (&self.v4, ready.v4) {
             more.v4 = received.read(lane, 0)?;
@@ -173,6 +206,15 @@ impl UdpSockets {
         }
         // Neither waits for the other, however much there is.
         Ok(if more.any() { Ready::BOTH } else { more })
+    }
+
+    /// Whether there is something to read.
+    pub fn is_readable(&self) -> bool {
+        [&self.v4, &self.v6].into_iter().flatten().any(|lane| {
+            let mut fds = [PollFd::new(lane.socket.as_fd(), PollFlags::POLLIN)];
+            // What cannot be told is not denied.
+            poll(&mut fds, PollTimeout::ZERO) != Ok(0)
+        })
     }
 }
 
@@ -270,6 +312,7 @@ impl Default for Received {
             bytes: vec![0; 2 * RUNS * MAX_RUN],
             meta: [RecvMeta::default(); RUNS],
             datagrams: Vec::new(),
+            progress: [None; 2],
         }
     }
 }
@@ -290,8 +333,24 @@ impl Received {
         self.datagrams.iter().cloned()
     }
 
+    /// What the call made of the queues of IPv4 and IPv6; `None` of one that was not read.
+    pub fn progress(&self) -> [Option<Progress>; 2] {
+        self.progress
+    }
+
     /// Returns whether there may be more.
     fn read(&mut self, lane: &Lane, half: usize) -> io::Result<bool> {
+        let (more, bytes) = self.read_runs(lane, half)?;
+        self.progress[half] = Some(Progress {
+            bytes,
+            emptied: !more,
+            capacity: lane.capacity,
+        });
+        Ok(more)
+    }
+
+    /// Returns whether there may be more, and how many bytes were read.
+    fn read_runs(&mut self, lane: &Lane, half: usize) -> io::Result<(bool, usize)> {
         let base = half * RUNS * MAX_RUN;
         let room = &mut self.bytes[base..base + RUNS * MAX_RUN];
         let mut chunks = room.chunks_exact_mut(MAX_RUN);
@@ -303,14 +362,18 @@ impl Received {
                 .recv(UdpSockRef::from(&lane.socket), &mut slices, &mut self.meta)
             {
                 Ok(runs) => runs,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok((false, 0)),
                 // An ICMP error of an earlier send; it says nothing about what was received.
-                Err(error) if error.raw_os_error() == Some(libc::ECONNREFUSED) => return Ok(true),
+                Err(error) if error.raw_os_error() == Some(libc::ECONNREFUSED) => {
+                    return Ok((true, 0));
+                }
                 Err(error) => return Err(error),
             };
+        let mut bytes = 0;
         for (run, meta) in self.meta[..runs].iter().enumerate() {
             let start = base + run * MAX_RUN;
             let end = start + meta.len;
+            bytes += meta.len;
             if meta.len == 0 {
                 self.datagrams.push((start..end, meta.addr));
             }
@@ -319,7 +382,7 @@ impl Received {
                     .push((at..(at + meta.stride).min(end), meta.addr));
             }
         }
-        Ok(runs == RUNS)
+        Ok((runs == RUNS, bytes))
     }
 }
 

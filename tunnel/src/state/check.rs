@@ -134,6 +134,9 @@ pub enum StateError {
         /// The peer.
         peer: NodeId,
     },
+    /// A foreign peer that is to be watched.
+    #[error("foreign peer {0}: cannot be watched; it answers no probes")]
+    ForeignWatched(NodeId),
     /// A prefix of another cluster that the guard leaves open.
     #[error("guard: does not cover prefix {prefix} of cluster {cluster}")]
     Unguarded {
@@ -356,11 +359,11 @@ impl State {
         {
             return Err(StateError::ForeignIdentity { identity, peer: id });
         }
-        let most = if matches!(peer.kind, PeerKind::Foreign { .. }) {
-            1
-        } else {
-            64
-        };
+        let is_foreign = matches!(peer.kind, PeerKind::Foreign { .. });
+        if is_foreign && peer.watched {
+            return Err(StateError::ForeignWatched(id));
+        }
+        let most = if is_foreign { 1 } else { 64 };
         if peer.lanes.is_empty() || peer.lanes.len() > most {
             return Err(StateError::Lanes {
                 peer: id,

@@ -35,6 +35,7 @@ pub(crate) fn small_state() -> State {
             preshared_key: None,
         }],
         path_mtu: 1500,
+        watched: false,
     };
     State {
         checksums: Checksums::Left,
@@ -235,6 +236,31 @@ fn every_rule_names_field_value_and_rule() {
         }),
         "identity 2 of cluster 2: 1 to 255 are reserved"
     );
+    assert_eq!(
+        broken(|state| {
+            let peer = peer_of(state);
+            peer.watched = true;
+            peer.kind = PeerKind::Foreign {
+                identity: Identity::WORLD,
+            };
+        }),
+        "foreign peer 2/1: cannot be watched; it answers no probes"
+    );
+}
+
+#[test]
+fn a_state_that_watches_nobody_reads_as_before() {
+    let mut state = small_state();
+    let before = state.digest();
+    let json = serde_json::to_string(&state).unwrap();
+    assert!(!json.contains("watched"));
+    assert_eq!(serde_json::from_str::<State>(&json).unwrap(), state);
+    peer_of(&mut state).watched = true;
+    let json = serde_json::to_string(&state).unwrap();
+    assert!(json.contains("\"watched\":true"));
+    assert_eq!(serde_json::from_str::<State>(&json).unwrap(), state);
+    assert_ne!(state.digest(), before);
+    assert!(state.check().is_ok());
 }
 
 #[test]

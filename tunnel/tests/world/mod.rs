@@ -27,6 +27,8 @@ pub struct World {
     pub now: Instant,
     /// Whether the wire loses everything.
     pub cut: bool,
+    /// Whether it loses what a node sends.
+    pub mute: [bool; 2],
     /// Messages on the wire by their type.
     pub on_wire: BTreeMap<u8, u64>,
     /// The newest message that any node sent, also on a wire that was cut.
@@ -107,6 +109,7 @@ pub fn state(node: usize, kind: PeerKind) -> State {
                     preshared_key: None,
                 }],
                 path_mtu: 1500,
+                watched: false,
             },
         )]),
         guard: hawser_tunnel::guard::Guard {
@@ -140,6 +143,7 @@ impl World {
             nodes: [node(0), node(1)],
             now,
             cut: false,
+            mute: [false; 2],
             on_wire: BTreeMap::new(),
             last_sent: Vec::new(),
             wire: Vec::new(),
@@ -163,7 +167,7 @@ impl World {
         for (datagram, &to) in datagrams.iter() {
             *self.on_wire.entry(datagram[0]).or_default() += 1;
             self.last_sent = datagram.to_vec();
-            if !self.cut {
+            if !self.cut && !self.mute[node] {
                 self.wire.push((address(node), to, datagram.to_vec()));
             }
         }

@@ -187,3 +187,55 @@ fn a_lost_connection_forgets_what_was_known() {
         Heard::OutOfOrder
     );
 }
+
+#[test]
+fn liveness_is_asked_for_between_all_else() {
+    let wanted = state("300");
+    let mut conversation = connected();
+    assert_eq!(
+        conversation.poll_liveness(),
+        None,
+        "nothing is in force yet"
+    );
+    ask(&mut conversation, &wanted);
+    assert_eq!(conversation.poll_liveness(), None, "one at a time");
+    conversation.handle_response(Response::Revision(Some(revision(5, &wanted))));
+    assert_eq!(conversation.poll_liveness(), Some(Request::Liveness));
+    assert_eq!(conversation.poll_liveness(), None, "one at a time");
+    assert!(
+        conversation.is_settled(wanted.digest()),
+        "it changes nothing"
+    );
+    assert_eq!(ask(&mut conversation, &state("301")), None, "one at a time");
+    let status = LivenessStatus {
+        changes: 7,
+        ..LivenessStatus::default()
+    };
+    let heard = conversation.handle_response(Response::Liveness(status.clone()));
+    assert_eq!(heard, Heard::Liveness(status));
+    assert_eq!(ask(&mut conversation, &state("301")), Some(Request::State));
+}
+
+#[test]
+fn a_data_plane_that_knows_no_liveness_is_not_asked_again() {
+    let wanted = state("300");
+    let mut conversation = connected();
+    ask(&mut conversation, &wanted);
+    conversation.handle_response(Response::Revision(Some(revision(5, &wanted))));
+    conversation.poll_liveness();
+    let heard = conversation.handle_response(Response::Refused {
+        reason: Refusal::Malformed,
+        detail: "unknown variant".to_owned(),
+    });
+    assert_eq!(heard, Heard::Nothing);
+    assert_eq!(conversation.poll_liveness(), None);
+    assert!(conversation.is_settled(wanted.digest()));
+    conversation.handle_connected();
+    ask(&mut conversation, &wanted);
+    conversation.handle_response(Response::Revision(Some(revision(5, &wanted))));
+    assert_eq!(
+        conversation.poll_liveness(),
+        Some(Request::Liveness),
+        "another one"
+    );
+}

@@ -22,6 +22,7 @@ fn status() -> Status {
             ipv4: 1392,
             ipv6: 1392,
         },
+        liveness: None,
         lanes,
     };
     Status {
@@ -86,6 +87,35 @@ without   udp-gro: switched off
  MissingOption          7
 ";
     assert_eq!(text(&status()).unwrap(), wanted);
+}
+
+#[test]
+fn who_watches_peers_sees_how_they_are() {
+    let mut status = status();
+    let mut shown = |state, last_reply_ms, round_trip_us, hold_down_ms| {
+        status.peers[0].liveness = Some(PeerLiveness {
+            state,
+            last_reply_ms,
+            round_trip_us,
+            deaths: 3,
+            hold_down_ms,
+        });
+        let text = text(&status).unwrap();
+        let line = |name: &str| text.lines().find(|line| line.contains(name)).unwrap();
+        assert!(line("NAME").ends_with("MTU6  LIVENESS"));
+        assert!(line("lane 1").ends_with("1392"), "once for each peer");
+        assert!(line("west-2").ends_with("1392"), "not watched");
+        let (_, shown) = line("west-1").split_once("1392  1392").unwrap();
+        shown.trim().to_owned()
+    };
+    assert_eq!(shown(State::Unknown, None, None, 0), "unknown");
+    assert_eq!(shown(State::Alive, Some(9), Some(1_250), 0), "alive 1.2 ms");
+    assert_eq!(shown(State::Dead, Some(61_000), Some(1), 0), "dead 1m1s");
+    assert_eq!(shown(State::Dead, None, None, 0), "dead");
+    assert_eq!(
+        shown(State::Damped, Some(9), Some(1), 4_000),
+        "damped held 4s"
+    );
 }
 
 #[test]

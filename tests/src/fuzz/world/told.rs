@@ -122,6 +122,7 @@ fn peer(name: &str, key: u8, kind: PeerKind, prefixes: &[&str]) -> Peer {
             preshared_key: None,
         }],
         path_mtu: if kind == PeerKind::Native { 1500 } else { 1280 },
+        watched: kind == PeerKind::Native,
     }
 }
 
