@@ -15,4 +15,5 @@ pub mod process;
 pub mod state_file;
 pub mod steering;
 pub mod tap;
+pub mod thread_time;
 pub mod udp;

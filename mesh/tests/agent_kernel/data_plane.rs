@@ -8,7 +8,7 @@ use hawser_tunnel::control::{Refusal, Request, Response, Role};
 use hawser_tunnel::io::message;
 use hawser_tunnel::state::Revision;
 use hawser_tunnel::state::State;
-use hawser_tunnel::status::{Counters, Pids, Status};
+use hawser_tunnel::status::{Counters, NodeLanes, Pids, Status};
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::Shutdown;
@@ -174,6 +174,7 @@ fn status() -> Status {
         device: "hawser0".to_owned(),
         port: 51820,
         public_keys: Vec::new(),
+        lanes: NodeLanes { all: 1, open: 1 },
         uptime_ms: 1,
         agent_connected: false,
         pids: Pids {

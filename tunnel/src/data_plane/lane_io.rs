@@ -1,7 +1,8 @@
-//! What a lane of this node has of the kernel's: a queue of the TAP, its sockets, and the gates of its threads.
+//! What a lane of this node has of the kernel's: a queue of the TAP, its sockets, and the gates and times of its threads.
 
 use super::gate::Gate;
 use crate::io::tap::Tap;
+use crate::io::thread_time::ThreadTime;
 use crate::io::udp::{Sockets, UdpSockets};
 use crate::lane::LaneNumber;
 use crate::offload::Offloads;
@@ -29,6 +30,8 @@ pub(super) struct LaneIo {
     pub(super) handshakes: UdpSockets,
     pub(super) tap_gate: Gate,
     pub(super) udp_gate: Gate,
+    pub(super) tap_time: ThreadTime,
+    pub(super) udp_time: ThreadTime,
 }
 
 impl LaneIo {
@@ -46,6 +49,8 @@ impl LaneIo {
             handshakes: UdpSockets::inherit(inherited.handshakes, Arc::clone(offloads))?,
             tap_gate: Gate::new(false)?,
             udp_gate: Gate::new(taking_over)?,
+            tap_time: ThreadTime::default(),
+            udp_time: ThreadTime::default(),
         })
     }
 
