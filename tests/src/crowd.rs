@@ -153,11 +153,7 @@ impl Crowd {
             socket
                 .set_nonblocking(true)
                 .context("failed to make a socket non-blocking")?;
-            let device = Device::new(
-                member.key(),
-                Blake2s256::digest(address.to_string()).into(),
-                start,
-            );
+            let device = Device::new(member.key(), Blake2s256::digest(address.to_string()).into());
             // Whoever speaks first is the node: what would be said now has nobody to say it to.
             device.apply(own.check()?, start, &mut Datagrams::default());
             present.push(Present {
@@ -224,7 +220,7 @@ fn run(epoll: &Epoll, present: &mut [Present], shared: &Shared) {
             for member in &*present {
                 let mut out = Datagrams::default();
                 member.device.handle_timeout(now, &mut out);
-                member.send(&out);
+                member.send(out.iter());
             }
         }
     }
@@ -245,15 +241,15 @@ impl Present {
                 .handle_datagrams(&mut self.inbound, &buffer[..length], datagram, now);
             let frames = self.inbound.frames().map(|frame| frame.packets());
             packets += u64::try_from(frames.sum::<usize>()).unwrap_or_default();
-            self.send(&self.inbound.datagrams);
+            self.send(self.inbound.datagrams.iter());
             self.inbound.clear();
         }
         packets
     }
 
     /// What the kernel does not take is lost, as on any network.
-    fn send(&self, datagrams: &Datagrams) {
-        for (datagram, to) in datagrams.iter() {
+    fn send<'a>(&self, datagrams: impl Iterator<Item = (&'a [u8], &'a SocketAddr)>) {
+        for (datagram, to) in datagrams {
             self.socket.send_to(datagram, to).ok();
         }
     }

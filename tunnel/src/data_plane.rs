@@ -19,7 +19,7 @@ use crate::device::{Device, TICK};
 use crate::io::address_watch::AddressWatch;
 use crate::io::control_server;
 use crate::io::state_file::StateFile;
-use crate::io::{clock, key_file, offload_test, process};
+use crate::io::{clock, key_file, offload_test, process, stack};
 use crate::keeper::KeeperClient;
 use crate::lane::LaneNumber;
 use crate::offload::{Offloads, Standing, Without};
@@ -282,6 +282,7 @@ impl DataPlane {
             }
             self.transmit(&out);
             out.clear();
+            stack::wipe();
         }
         Ok(())
     }

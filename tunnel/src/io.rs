@@ -12,6 +12,7 @@ pub mod netlink_watch;
 pub mod nft;
 pub mod offload_test;
 pub mod process;
+pub mod stack;
 pub mod state_file;
 pub mod steering;
 pub mod tap;

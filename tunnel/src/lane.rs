@@ -13,7 +13,7 @@ use crate::wireguard::Message;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
 mod active;
@@ -22,6 +22,9 @@ mod waiting;
 use active::Active;
 pub use number::{LaneNumber, NoSuchLane};
 pub use waiting::MAX_WAITING;
+
+/// How often a lane's lock is looked at before others are let run: less than a batch takes.
+const SPINS: u32 = 64;
 
 /// A pair of lanes that nobody has answered on for so long is passed by, where the peer has another that works: one of the
 /// two may know of fewer lanes, or of another key, than the other.
@@ -194,9 +197,20 @@ impl Lane {
         }
     }
 
+    /// Held for one batch at most, by the lane's two threads and now and then by another: whoever comes meanwhile lets
+    /// others run, and is not put to sleep and woken by the kernel, which would take longer.
     fn lock(&self) -> MutexGuard<'_, LaneState> {
-        // No code under this lock panics half way; a poisoned lock is as good as another.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        loop {
+            for _ in 0..SPINS {
+                match self.state.try_lock() {
+                    Ok(state) => return state,
+                    // No code under this lock panics half way; a poisoned lock is as good as another.
+                    Err(TryLockError::Poisoned(state)) => return state.into_inner(),
+                    Err(TryLockError::WouldBlock) => std::hint::spin_loop(),
+                }
+            }
+            std::thread::yield_now();
+        }
     }
 
     /// What is active of a lane, made where it is not there.

@@ -4,9 +4,9 @@ use super::DataPlane;
 use super::gate::Gate;
 use super::lane_io::LaneIo;
 use crate::inbound::Inbound;
-use crate::io::clock;
 use crate::io::tap::Tap;
 use crate::io::udp::{self, Ready, Received, UdpSockets};
+use crate::io::{clock, stack};
 use crate::merge::{Frame, Joins};
 use crate::offload::Offload;
 use crate::outbound::Outbound;
@@ -63,6 +63,8 @@ impl DataPlane {
         loop {
             lane.tap_gate.pass();
             if !more {
+                // Before it sleeps, for whoever knows how long.
+                stack::wipe();
                 let mut fds = [lane.tap.as_fd(), lane.tap_gate.as_fd()]
                     .map(|fd| PollFd::new(fd, PollFlags::POLLIN));
                 match poll(&mut fds, PollTimeout::NONE) {
@@ -134,6 +136,7 @@ impl DataPlane {
                     std::thread::yield_now();
                     ports.iter_mut().for_each(|port| port.ready = Ready::BOTH);
                 } else {
+                    stack::wipe();
                     let sockets = ports.iter_mut().map(|port| (port.sockets, &mut port.ready));
                     udp::wait(sockets, gate.as_fd(), Duration::from_secs(1))?;
                 }

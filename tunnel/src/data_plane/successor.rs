@@ -1,6 +1,6 @@
 //! Takes over from the data plane that runs already (see [`crate::handover`]).
 
-use super::{DataPlane, spawn};
+use super::DataPlane;
 use crate::batch::PerLane;
 use crate::handover::{self, Inheritance, Message, Predecessor, Successor, VERSION};
 use crate::inbound::Inbound;
@@ -46,11 +46,13 @@ impl DataPlane {
     ) -> io::Result<Takeover> {
         let stream = predecessor.get_ref().try_clone()?;
         let (given, tap) = mpsc::channel();
-        spawn("legacy", self, move |plane| {
+        let plane = Arc::clone(self);
+        let takes = move || {
             if let Err(error) = plane.carry_passed_on(predecessor, &given) {
                 if error.kind() != io::ErrorKind::UnexpectedEof {
                     // It lives and carries; the keeper sees to it that one is left.
-                    return Err(error);
+                    tracing::error!(%error, "takeover failed");
+                    std::process::abort();
                 }
                 warn!("predecessor went away: the rest is taken over at once");
             }
@@ -62,8 +64,9 @@ impl DataPlane {
             plane.freeze(false);
             // Says that the TAP is ours, if that was not said.
             drop(given);
-            Ok(())
-        })?;
+        };
+        let thread = std::thread::Builder::new().name("legacy".to_owned());
+        thread.spawn(takes)?;
         Ok(Takeover { stream, tap })
     }
 

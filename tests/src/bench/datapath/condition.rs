@@ -95,11 +95,6 @@ impl Condition {
 
     /// What has to be so before a tunnel looks at the underlay.
     pub(super) fn prepare(self, lab: &Lab) -> Result<()> {
-        for node in lab.nodes() {
-            let pod = node.pod("a").netns();
-            pod.sysctl_set("net.ipv4.tcp_congestion_control", self.congestion_control())
-                .context("the kernel has no such congestion control: modprobe tcp_bbr")?;
-        }
         match self {
             Self::OffloadsOff | Self::Loss => lab.nodes().iter().try_for_each(|node| {
                 let off = ["tso", "gso", "gro", "tx-udp-segmentation"];
@@ -113,7 +108,7 @@ impl Condition {
 
     /// What the pods' TCP does: Linux's default, whatever this machine's is, so that figures are of the same thing
     /// everywhere.
-    const fn congestion_control(self) -> &'static str {
+    pub(super) const fn congestion_control(self) -> &'static str {
         match self {
             Self::Bbr => "bbr",
             _ => "cubic",

@@ -221,6 +221,7 @@ fn transfer(
         streams,
         seconds,
         both,
+        congestion: site.congestion_control(),
     }
 }
 

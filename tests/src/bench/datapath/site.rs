@@ -38,6 +38,7 @@ pub(super) struct Site {
     ways: BTreeMap<Variant, Way>,
     /// Dropped before the lab: their programs end in order.
     _tunnels: Vec<Tunnel>,
+    condition: Condition,
     lab: Lab,
 }
 
@@ -77,6 +78,7 @@ impl Site {
         let site = Self {
             ways,
             _tunnels: tunnels,
+            condition,
             lab,
         };
         for variant in variants {
@@ -111,6 +113,11 @@ impl Site {
     /// The receiving pod's namespace.
     pub(super) fn to(&self) -> &Netns {
         self.lab.node("west-1").pod("a").netns()
+    }
+
+    /// How the pods' TCP finds its rate.
+    pub(super) const fn congestion_control(&self) -> &'static str {
+        self.condition.congestion_control()
     }
 
     /// A variant that was asked for.

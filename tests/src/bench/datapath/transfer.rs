@@ -24,6 +24,8 @@ pub(super) struct Transfer<'a> {
     pub(super) seconds: u32,
     /// In both directions at once, as many streams each way.
     pub(super) both: bool,
+    /// How its TCP finds its rate.
+    pub(super) congestion: &'a str,
 }
 
 /// What arrived, counted by the receiver, and what the sender sent again.
@@ -46,6 +48,8 @@ impl Transfer<'_> {
         client.args(["-c", &self.address.to_string(), "-p", PORT, "-J"]);
         client.args(["-t", &self.seconds.to_string(), "-P"]);
         client.args([&self.streams.to_string(), "--connect-timeout", "5000"]);
+        // By each connection: a namespace may choose for itself only among those that the machine allows.
+        client.args(["-C", self.congestion]);
         if self.both {
             client.arg("--bidir");
         }
