@@ -3,12 +3,12 @@
 use anyhow::{Context as _, Result, ensure};
 use hawser_tests::depth::rounds;
 use hawser_tests::integrity::{Flow, run_flows};
-use hawser_tests::lab::{Lab, Topology, wait_until};
+use hawser_tests::lab::{Family, Lab, Topology, wait_until};
 use hawser_tests::leak::Chance;
 use hawser_tests::say;
-use hawser_tests::traffic::{LoadReport, LoadSpec, SequenceLoad};
+use hawser_tests::traffic::{Connections, Iperf, LoadReport, LoadSpec, SequenceLoad};
 use serde_json::Value;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Packets a second of all pairs together.
@@ -153,5 +153,96 @@ fn an_upgrade_with_several_lanes_loses_nothing() -> Result<()> {
         "{report:?}\n{}",
         lab.account()
     );
+    Ok(())
+}
+
+/// Packets that a node has sent by each of its lanes to the only peer.
+fn sent(lab: &Lab, node: &str) -> Result<Vec<u64>> {
+    let status = lab.node(node).status()?;
+    let pairs = status["peers"][0]["lanes"].as_array();
+    let packets = |pair: &Value| pair["txPackets"].as_u64().context("no count");
+    pairs.context("no lanes")?.iter().map(packets).collect()
+}
+
+fn open_lanes(lab: &Lab, node: &str) -> Result<u64> {
+    let lanes = &lab.node(node).status()?["lanes"];
+    ensure!(lanes["all"] == 4, "{lanes}");
+    lanes["open"].as_u64().context("no number of open lanes")
+}
+
+#[test]
+fn lanes_open_under_load_and_close_without() -> Result<()> {
+    let clusters = "{name: east, id: 1, nodes: 1, pods: 1, lanes: 4}, {name: west, id: 2, nodes: 1, pods: 1, lanes: 4}";
+    let mut lab = Lab::new(Topology::parse(&format!("clusters: [{clusters}]"))?)?;
+    for node in lab.nodes_mut() {
+        node.set_open_lanes(1);
+    }
+    lab.start()?;
+    lab.wait_ready(PATIENCE)?;
+    let most = u64::try_from(std::thread::available_parallelism()?.get())?.min(4);
+    ensure!(most > 1, "with one processor there is nothing to open");
+
+    // Every flow of these pauses between two requests, and might change its lane there.
+    let connections =
+        Connections::open(&lab, &lab.cross_pairs(None), 64, Duration::from_millis(100))?;
+    let answered = |count: u64| {
+        let goal = connections.answers() + count;
+        wait_until("requests are answered", PATIENCE, || {
+            Ok(connections.answers() >= goal)
+        })
+    };
+    answered(2_000)?;
+    for name in ["east-1", "west-1"] {
+        let (open, sent) = (open_lanes(&lab, name)?, sent(&lab, name)?);
+        ensure!(open == 1, "{name}: {open} lanes are open without load");
+        ensure!(
+            sent[0] > 0 && sent[1..].iter().all(|count| *count == 0),
+            "{name}: {sent:?} by lane with one open"
+        );
+    }
+
+    let pods = ["east-1-a", "west-1-a"].map(|name| lab.pod(name));
+    let to = pods[1].address(Family::V4).context("no address")?;
+    let iperf = |port| {
+        let iperf = Iperf::new(to, 6).port(port).streams(8);
+        iperf.start(pods[1].netns(), pods[0].netns())
+    };
+    let first = iperf(5201)?;
+    let begun = Instant::now();
+    wait_until("lanes open under load", Duration::from_secs(5), || {
+        Ok(open_lanes(&lab, "east-1")? == most)
+    })?;
+    let opened = begun.elapsed();
+    // Flows that carry stay where they are; these begin now.
+    let second = iperf(5202)?;
+    let bulk = 20_000;
+    wait_until("packets go by every open lane", PATIENCE, || {
+        let sent = sent(&lab, "east-1")?;
+        Ok(sent.iter().filter(|count| **count > bulk).count() as u64 >= most)
+    })?;
+    // Connections that were reset make these fail.
+    for report in [first.finish()?, second.finish()?] {
+        say(format_args!("{:.1} Mbit/s", report.bits_per_second / 1e6));
+    }
+    let ended = Instant::now();
+    wait_until("lanes close without load", Duration::from_secs(60), || {
+        Ok(open_lanes(&lab, "east-1")? == 1)
+    })?;
+    let closed = ended.elapsed();
+
+    answered(1_000)?;
+    let before = sent(&lab, "east-1")?;
+    answered(2_000)?;
+    let after = sent(&lab, "east-1")?;
+    ensure!(
+        after[0] > before[0] && after[1..] == before[1..],
+        "{before:?} by lane, then {after:?}, with one open"
+    );
+    connections.close()?.check()?;
+    say(format_args!(
+        "{most} lanes open after {} ms of load, 1 after {} ms without; {after:?} packets by lane",
+        opened.as_millis(),
+        closed.as_millis()
+    ));
     Ok(())
 }

@@ -7,6 +7,7 @@
 //! | `handshake` | all other datagrams | shakes hands; a flood of them is its affair alone |
 //! | `timer` | time | WireGuard's timers |
 //! | `liveness` | time, while peers are watched | probes them, and says who is dead |
+//! | `balance`, with several lanes | time | opens and closes lanes by the load |
 //! | `roam` | changes of this node's addresses | tells every peer with a session |
 //! | `heir` | the keeper | hands over to a successor |
 //! | main and `control` | the control socket | states, status, captures |
@@ -33,12 +34,13 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
+mod balancing;
 mod carry;
 mod control;
 mod gate;
@@ -96,6 +98,8 @@ struct DataPlane {
     device: Device,
     /// By their numbers; never empty.
     lanes: Vec<LaneIo>,
+    /// How many of them get flows that begin.
+    open_lanes: AtomicU8,
     offloads: Arc<Offloads>,
     options: Options,
     started: Instant,
@@ -127,9 +131,12 @@ pub fn run(inherited: Inherited, options: Options) -> Result<(), Box<dyn std::er
     let first = lanes.first().ok_or("no lane was handed on")?;
     offload_test::run(&first.tap, &offloads);
     let now = clock::now();
+    // As long as nobody says so otherwise: the kernel may part flows by itself.
+    let open_lanes = u8::try_from(lanes.len())?;
     let plane = Arc::new(DataPlane {
         device: Device::with_lanes(keys, clock::random()?),
         lanes,
+        open_lanes: AtomicU8::new(open_lanes),
         offloads,
         control: Mutex::new(control::Control::new(
             StateFile::new(&options.state_dir),
@@ -180,6 +187,7 @@ pub fn run(inherited: Inherited, options: Options) -> Result<(), Box<dyn std::er
             plane.carry_out(&plane.lanes[at])
         })?;
     }
+    plane.start_balancing()?;
     spawn("roam", &plane, DataPlane::announce_addresses)?;
     let keeper = UnixStream::from(inherited.heir);
     spawn("heir", &plane, move |plane| plane.await_heirs(&keeper))?;

@@ -16,4 +16,5 @@ pub mod stack;
 pub mod state_file;
 pub mod steering;
 pub mod tap;
+pub mod thread_time;
 pub mod udp;

@@ -9,11 +9,12 @@
 //! [`device::Device`] is the whole data plane as a state machine that takes frames, datagrams, states
 //! and `now`. Start there. What it is made of has the names of its standards: [`geneve`], [`vni`],
 //! [`overlay`], [`identity`], [`owners`], [`forwarding`], [`lane`], [`engine`], [`segment`], [`merge`], [`mtu`],
-//! [`reject`], [`probe`], [`liveness`].
+//! [`reject`], [`probe`], [`liveness`], [`balance`].
 //! [`io`] touches the kernel and decides nothing; [`keeper`] and [`data_plane`] are the two processes
 //! of `hawser-tunnel`.
 
 pub mod aead;
+pub mod balance;
 pub mod batch;
 pub mod capture;
 pub mod control;

@@ -24,6 +24,8 @@ pub struct Status {
     pub port: u16,
     /// The node's WireGuard keys in base64, one a lane.
     pub public_keys: Vec<String>,
+    /// Its lanes.
+    pub lanes: NodeLanes,
     /// Milliseconds since the data plane started.
     pub uptime_ms: u64,
     /// Whether an agent is connected.
@@ -36,6 +38,16 @@ pub struct Status {
     pub counters: Counters,
     /// Which of the kernel's offloads are in use.
     pub offloads: BTreeMap<Offload, Standing>,
+}
+
+/// How many lanes the node has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeLanes {
+    /// Those that it was started with: each is listened to.
+    pub all: u8,
+    /// Those that get flows which begin now.
+    pub open: u8,
 }
 
 /// Process ids.

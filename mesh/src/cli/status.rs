@@ -51,6 +51,10 @@ fn text(status: &Status) -> Result<String, std::fmt::Error> {
     )?;
     writeln!(text, "agent     {agent}, state revision {revision}")?;
     writeln!(text, "key       {}", status.public_keys.join(" "))?;
+    let lanes = status.lanes;
+    if lanes.all > 1 {
+        writeln!(text, "lanes     {}, {} open", lanes.all, lanes.open)?;
+    }
     let counters = &status.counters;
     writeln!(
         text,

@@ -9,7 +9,7 @@ use hawser_tunnel::io::message;
 use hawser_tunnel::liveness;
 use hawser_tunnel::state::Revision;
 use hawser_tunnel::state::State;
-use hawser_tunnel::status::{Counters, LivenessStatus, PeerLiveness, Pids, Status};
+use hawser_tunnel::status::{Counters, LivenessStatus, NodeLanes, PeerLiveness, Pids, Status};
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::Shutdown;
@@ -178,6 +178,7 @@ fn status() -> Status {
         device: "hawser0".to_owned(),
         port: 51820,
         public_keys: Vec::new(),
+        lanes: NodeLanes { all: 1, open: 1 },
         uptime_ms: 1,
         agent_connected: false,
         pids: Pids {

@@ -25,6 +25,7 @@ pub struct Iperf {
     seconds: u32,
     port: u16,
     udp: Option<u64>,
+    streams: u32,
 }
 
 /// What was measured.
@@ -49,6 +50,7 @@ impl Iperf {
             seconds,
             port: 5201,
             udp: None,
+            streams: 1,
         }
     }
 
@@ -56,6 +58,13 @@ impl Iperf {
     #[must_use]
     pub const fn port(mut self, port: u16) -> Self {
         self.port = port;
+        self
+    }
+
+    /// So many connections at once.
+    #[must_use]
+    pub const fn streams(mut self, streams: u32) -> Self {
+        self.streams = streams;
         self
     }
 
@@ -105,6 +114,9 @@ impl Iperf {
             &self.seconds.to_string(),
         ]);
         command.args(["-J", "--repeating-payload", "--connect-timeout", "5000"]);
+        if self.streams > 1 {
+            command.args(["-P", &self.streams.to_string()]);
+        }
         if let Some(rate) = self.udp {
             command.args(["-u", "-b", &rate.to_string()]);
         }

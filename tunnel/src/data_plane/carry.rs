@@ -73,6 +73,7 @@ impl<'a> Port<'a> {
 impl DataPlane {
     /// From a queue of the TAP to the underlay.
     pub(super) fn carry_out(&self, lane: &LaneIo) -> io::Result<()> {
+        lane.tap_time.attach();
         let mut outbound = Outbound::new(lane.number);
         let mut more = false;
         let mut yields = 0;
@@ -123,6 +124,7 @@ impl DataPlane {
 
     /// From the underlay to the TAP.
     pub(super) fn carry_in(&self, lane: &LaneIo) -> io::Result<()> {
+        lane.udp_time.attach();
         let mut port = [Port::new(lane, &lane.udp)];
         port[0].heard = Some((Backlog::new(clock::now()), &lane.heard));
         self.receive(&mut port, &lane.udp_gate, YIELDS)

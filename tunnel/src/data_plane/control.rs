@@ -9,10 +9,11 @@ use crate::io::{capture_stream, clock};
 use crate::keeper::KeeperClient;
 use crate::node::NodeId;
 use crate::state::{Change, Checked, Digest, Revision, State};
-use crate::status::{Counters, Pids, Status};
+use crate::status::{Counters, NodeLanes, Pids, Status};
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use tracing::{info, warn};
 
 /// What only control touches.
@@ -81,6 +82,15 @@ impl DataPlane {
             }
             Err(error) => warn!(%error, "kept state could not be read: waiting for an agent"),
         }
+    }
+
+    /// Has flows that begin go by the first `count` lanes.
+    pub(super) fn open_lanes(&self, count: u8) -> io::Result<()> {
+        let control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        control.keeper.open_lanes(count)?;
+        self.open_lanes.store(count, Ordering::Relaxed);
+        info!(count, "lanes open");
+        Ok(())
     }
 
     /// Whether agents are sent away, until the successor answers them.
@@ -227,6 +237,10 @@ impl DataPlane {
             device: self.options.device.clone(),
             port: self.options.port,
             public_keys: self.public_keys(),
+            lanes: NodeLanes {
+                all: u8::try_from(self.lanes.len()).unwrap_or(u8::MAX),
+                open: self.open_lanes.load(Ordering::Relaxed),
+            },
             uptime_ms: u64::try_from(now.saturating_duration_since(self.started).as_millis())
                 .unwrap_or(u64::MAX),
             agent_connected: control.agent.is_some(),

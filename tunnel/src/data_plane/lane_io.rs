@@ -1,9 +1,10 @@
-//! What a lane of this node has of the kernel's: a queue of the TAP, its sockets, and the gates of its threads.
+//! What a lane of this node has of the kernel's: a queue of the TAP, its sockets, and the gates and times of its threads.
 
 use super::gate::Gate;
 use super::watching::Heard;
 use crate::io::clock;
 use crate::io::tap::Tap;
+use crate::io::thread_time::ThreadTime;
 use crate::io::udp::{Sockets, UdpSockets};
 use crate::lane::LaneNumber;
 use crate::offload::Offloads;
@@ -33,6 +34,8 @@ pub(super) struct LaneIo {
     pub(super) udp_gate: Gate,
     /// How far the thread has come that reads `udp`.
     pub(super) heard: Heard,
+    pub(super) tap_time: ThreadTime,
+    pub(super) udp_time: ThreadTime,
 }
 
 impl LaneIo {
@@ -51,6 +54,8 @@ impl LaneIo {
             tap_gate: Gate::new(false)?,
             udp_gate: Gate::new(taking_over)?,
             heard: Heard::new(clock::now()),
+            tap_time: ThreadTime::default(),
+            udp_time: ThreadTime::default(),
         })
     }
 

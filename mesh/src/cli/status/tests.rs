@@ -1,6 +1,6 @@
 use super::*;
 use hawser_tunnel::offload::Offload;
-use hawser_tunnel::status::{Counters, LaneStatus, Pids, PodMtu};
+use hawser_tunnel::status::{Counters, LaneStatus, NodeLanes, Pids, PodMtu};
 
 fn status() -> Status {
     let lane = |endpoint: Option<&str>, handshake_age_ms| LaneStatus {
@@ -31,7 +31,8 @@ fn status() -> Status {
         revision: None,
         device: "hawser0".to_owned(),
         port: 51820,
-        public_keys: vec!["key".to_owned()],
+        public_keys: vec!["key".to_owned(), "other".to_owned()],
+        lanes: NodeLanes { all: 2, open: 1 },
         uptime_ms: 61_000,
         agent_connected: true,
         pids: Pids {
@@ -73,7 +74,8 @@ fn the_table_is_for_people() {
 node      1/1, device hawser0, port 51820
 process   hawser-tunnel 0.1.0, up 1m1s, pids 10 (keeper) 11 (data plane)
 agent     connected, state revision none
-key       key
+key       key other
+lanes     2, 1 open
 traffic   sent 0 packets 0 B, received 0 packets 0 B
 without   udp-gso: refused by the kernel
 without   udp-gro: switched off
