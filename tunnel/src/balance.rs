@@ -112,18 +112,14 @@ impl Balance {
         self.full = lasts(self.full, is_full && self.open < self.most);
         self.slack = lasts(self.slack, has_slack && self.open > self.least);
         if self.full >= OPEN_AFTER {
-            self.set(self.open + 1)
+            self.open += 1;
         } else if self.slack >= CLOSE_AFTER {
-            self.set(self.open - 1)
+            self.open -= 1;
         } else {
-            None
+            return None;
         }
-    }
-
-    fn set(&mut self, open: u8) -> Option<u8> {
-        self.open = open;
         (self.full, self.slack) = (Duration::ZERO, Duration::ZERO);
-        Some(open)
+        Some(self.open)
     }
 }
 

@@ -6,6 +6,7 @@ use crate::balance::{Balance, Usage};
 use crate::io::clock;
 use nix::poll::{PollTimeout, poll};
 use std::io;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -26,14 +27,14 @@ impl DataPlane {
         if lanes == 1 {
             return Ok(());
         }
-        let processors = thread::available_parallelism()?;
+        let processors = thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
         let balance = Balance::new(self.options.open_lanes, lanes, processors);
         if let Err(error) = self.open_lanes(balance.open()) {
             // The keeper has said why, when it found out.
             debug!(%error, "all lanes are open");
             return Ok(());
         }
-        if balance.open() == balance.most() {
+        if balance.most() == balance.open() {
             return Ok(());
         }
         let plane = Arc::clone(self);
