@@ -170,29 +170,32 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn progress(bytes: usize, emptied: bool) -> Option<Progress> {
-        Some(Progress {
+    fn progress(bytes: usize, emptied: bool) -> Progress {
+        Progress {
             bytes,
             emptied,
             capacity: 1_000,
-        })
+        }
     }
 
     #[test]
     fn a_queue_is_read_when_it_was_empty_or_when_more_came_out_than_it_holds() {
         let start = clock::now();
         let mut backlog = Backlog::new(start);
-        let mut read = |v4, v6, ms| (backlog.read([v4, v6], start + MS * ms) - start).as_millis();
-        assert_eq!(read(progress(100, true), progress(0, true), 1), 1);
+        let mut read = |v4, v6: Option<Progress>, ms| {
+            let read = backlog.read([Some(v4), v6], start + MS * ms);
+            (read - start).as_millis()
+        };
+        assert_eq!(read(progress(100, true), Some(progress(0, true)), 1), 1);
         assert_eq!(read(progress(10, true), None, 2), 1, "one was not read");
-        assert_eq!(read(progress(10, true), progress(0, true), 3), 3);
-        assert_eq!(read(progress(500, false), progress(0, true), 4), 3);
-        assert_eq!(read(progress(499, false), progress(0, true), 5), 3);
-        assert_eq!(read(progress(1, false), progress(0, true), 6), 4);
-        assert_eq!(read(progress(999, false), progress(0, true), 7), 4);
-        assert_eq!(read(progress(0, true), progress(0, true), 8), 8);
+        assert_eq!(read(progress(10, true), Some(progress(0, true)), 3), 3);
+        assert_eq!(read(progress(500, false), Some(progress(0, true)), 4), 3);
+        assert_eq!(read(progress(499, false), Some(progress(0, true)), 5), 3);
+        assert_eq!(read(progress(1, false), Some(progress(0, true)), 6), 4);
+        assert_eq!(read(progress(999, false), Some(progress(0, true)), 7), 4);
+        assert_eq!(read(progress(0, true), Some(progress(0, true)), 8), 8);
         assert_eq!(
-            read(progress(1_000, false), progress(400, false), 9),
+            read(progress(1_000, false), Some(progress(400, false)), 9),
             8,
             "each has its own queue"
         );
