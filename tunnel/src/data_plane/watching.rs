@@ -170,6 +170,10 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "a queue that was not read says none"
+    )]
     fn progress(bytes: usize, emptied: bool) -> Option<Progress> {
         Some(Progress {
             bytes,
