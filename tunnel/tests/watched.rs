@@ -81,7 +81,7 @@ impl Watched {
         self.world.send(0, &out);
         self.world.settle();
         self.ticks += 1;
-        if self.ticks % 5 == 0 {
+        if self.ticks.is_multiple_of(5) {
             for node in 0..2 {
                 let mut out = Datagrams::default();
                 self.world.nodes[node].device.handle_timeout(now, &mut out);
