@@ -134,7 +134,8 @@ fn peers(peers: &[PeerStatus]) -> Table {
             table.add_row(row);
         }
     }
-    for column in table.column_iter_mut().skip(3) {
+    // Figures; what comes before and behind them is text.
+    for column in table.column_iter_mut().skip(3).take(5) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
