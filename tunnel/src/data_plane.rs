@@ -15,7 +15,6 @@
 //! It holds no capability: everything it uses was opened by its keeper.
 
 use crate::aead::Cipher;
-use crate::batch::PerLane;
 use crate::device::{Device, TICK};
 use crate::io::address_watch::AddressWatch;
 use crate::io::control_server;
@@ -24,6 +23,7 @@ use crate::io::{clock, key_file, offload_test, process, stack};
 use crate::keeper::KeeperClient;
 use crate::lane::LaneNumber;
 use crate::offload::{Offloads, Standing, Without};
+use crate::outgoing::PerLane;
 use arc_swap::ArcSwapOption;
 use gate::Gate;
 pub use lane_io::InheritedLane;
@@ -44,6 +44,7 @@ mod balancing;
 mod carry;
 mod control;
 mod gate;
+mod heard;
 mod lane_io;
 mod predecessor;
 mod successor;

@@ -7,7 +7,6 @@
 //! [`Device::apply`] from control. None of them waits for another longer than a lane
 //! takes for one batch.
 
-use crate::batch::ByLane;
 use crate::capture::Capture;
 use crate::forwarding::Forwarding;
 use crate::handover::Inheritance;
@@ -17,6 +16,7 @@ use crate::key::{PrivateKey, PublicKey};
 use crate::lane::{Lane, LaneNumber};
 use crate::node::NodeId;
 use crate::outbound::Outbound;
+use crate::outgoing::ByLane;
 use crate::reject::Drops;
 use crate::status::{Counters, LaneStatus, PeerStatus};
 use arc_swap::ArcSwapOption;

@@ -1,7 +1,7 @@
 //! From a peer's plaintext to a frame for the kernel: the receiver believes nothing that the
 //! WireGuard peer is not entitled to say.
 
-use crate::batch::{Batch, ByLane as _, PerLane};
+use crate::batch::Batch;
 use crate::capture::Direction;
 use crate::device::Device;
 use crate::engine::Opened;
@@ -11,6 +11,7 @@ use crate::identity::{Identity, Mac, identity_mac};
 use crate::lane::{Lane, LaneNumber};
 use crate::merge::{self, Frame, Joins, Merger};
 use crate::node::NodeId;
+use crate::outgoing::{ByLane as _, PerLane};
 use crate::overlay::{self, Body, Ends};
 use crate::reassembly::{Piece, Reassembly};
 use crate::reject::Reject;

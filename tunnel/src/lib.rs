@@ -40,6 +40,7 @@ pub mod mtu;
 pub mod node;
 pub mod offload;
 pub mod outbound;
+pub mod outgoing;
 pub mod overlay;
 pub mod owners;
 pub mod probe;

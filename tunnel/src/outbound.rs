@@ -1,12 +1,13 @@
 //! From a kernel's frame to plaintexts for a peer: every check that a packet passes on its way out.
 
-use crate::batch::{Batch, ByLane as _, PerLane};
+use crate::batch::Batch;
 use crate::capture::{Captured, Direction, Stage};
 use crate::device::Device;
 use crate::forwarding::{Forwarding, Peer};
 use crate::geneve::{self, Protocol, SourceOption};
 use crate::lane::{Lane, LaneNumber};
 use crate::mtu;
+use crate::outgoing::{ByLane as _, PerLane};
 use crate::overlay::{self, Ends};
 use crate::reject::Reject;
 use crate::segment::ETHERNET_LEN;

@@ -2,8 +2,8 @@
 
 use super::DataPlane;
 use super::gate::Gate;
+use super::heard::{Backlog, Heard};
 use super::lane_io::LaneIo;
-use super::watching::{Backlog, Heard};
 use crate::inbound::Inbound;
 use crate::io::tap::Tap;
 use crate::io::udp::{self, Ready, Received, UdpSockets};

@@ -1,13 +1,13 @@
 //! The data plane's side of control: states in force and on disk, and answers about them.
 
 use super::DataPlane;
-use crate::batch::PerLane;
 use crate::control::{CaptureRequest, Refusal, Request, Response, Role};
 use crate::io::control_server::Answer;
 use crate::io::state_file::{Found, Kept, StateFile};
 use crate::io::{capture_stream, clock};
 use crate::keeper::KeeperClient;
 use crate::node::NodeId;
+use crate::outgoing::PerLane;
 use crate::state::{Change, Checked, Digest, Revision, State};
 use crate::status::{Counters, NodeLanes, Pids, Status};
 use std::io;

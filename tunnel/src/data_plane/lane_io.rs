@@ -1,7 +1,7 @@
 //! What a lane of this node has of the kernel's: a queue of the TAP, its sockets, and the gates and times of its threads.
 
 use super::gate::Gate;
-use super::watching::Heard;
+use super::heard::Heard;
 use crate::io::clock;
 use crate::io::tap::Tap;
 use crate::io::thread_time::ThreadTime;

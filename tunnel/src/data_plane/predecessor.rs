@@ -2,11 +2,11 @@
 
 use super::DataPlane;
 use super::lane_io::LaneIo;
-use crate::batch::PerLane;
 use crate::handover::{self, Predecessor, Successor, VERSION};
 use crate::inbound::Inbound;
 use crate::io::udp::Received;
 use crate::io::{clock, descriptor_pass, message};
+use crate::outgoing::PerLane;
 use crate::reject::Reject;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

@@ -1,10 +1,10 @@
 //! Takes over from the data plane that runs already (see [`crate::handover`]).
 
 use super::DataPlane;
-use crate::batch::PerLane;
 use crate::handover::{self, Inheritance, Message, Predecessor, Successor, VERSION};
 use crate::inbound::Inbound;
 use crate::io::{clock, message};
+use crate::outgoing::PerLane;
 use std::io::{self, BufReader};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;

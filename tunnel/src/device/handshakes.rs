@@ -2,10 +2,11 @@
 
 use super::Device;
 use super::own_lane::OwnLane;
-use crate::batch::{ByLane, Datagrams};
+use crate::batch::Datagrams;
 use crate::forwarding::Forwarding;
 use crate::handshake_limit::HandshakeLimits;
 use crate::lane::{Lane, LaneNumber};
+use crate::outgoing::ByLane;
 use crate::reject::Reject;
 use crate::wireguard::{Mac1, Message};
 use std::net::SocketAddr;

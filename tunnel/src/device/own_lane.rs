@@ -1,10 +1,10 @@
 //! This node's own lanes: their keys, and whom a session is told of for which packets waited.
 
 use super::Device;
-use crate::batch::ByLane;
 use crate::cookie::Cookies;
 use crate::key::{PrivateKey, PublicKey};
 use crate::lane::{Lane, LaneNumber};
+use crate::outgoing::ByLane;
 use crate::wireguard::Mac1;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

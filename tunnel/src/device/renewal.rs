@@ -1,11 +1,11 @@
 //! From one table to the next: pairs of lanes that stay, those that come, and those whose place another takes.
 
 use super::{Control, Device, lanes};
-use crate::batch::ByLane;
 use crate::forwarding::{Forwarding, Pairs, Peer};
 use crate::key::PublicKey;
 use crate::lane::{Lane, LaneKeys, LaneNumber};
 use crate::node::NodeId;
+use crate::outgoing::ByLane;
 use crate::reject::Reject;
 use crate::state::Checked;
 use std::collections::BTreeSet;

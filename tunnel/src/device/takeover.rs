@@ -1,9 +1,9 @@
 //! What one data plane of a node leaves to the next.
 
 use super::{Device, lanes};
-use crate::batch::ByLane;
 use crate::handover::{InUse, Inheritance};
 use crate::lane::LaneNumber;
+use crate::outgoing::ByLane;
 use crate::reject::Reject;
 use crate::status::Counters;
 use crate::wireguard::Message;
@@ -90,8 +90,9 @@ impl Device {
     pub fn give_up_waiting(&self) {
         let table = self.table();
         for lane in lanes(table.as_deref()) {
-            self.drops
-                .add(Reject::QueueExpired, lane.close().len() as u64);
+            // Not closed: where the successor fails at the last moment, all of it goes on.
+            let waited = lane.take_waiting();
+            self.drops.add(Reject::QueueExpired, waited.len() as u64);
         }
     }
 

@@ -4,12 +4,13 @@
 //! never comes to the TAP.
 
 use super::Device;
-use crate::batch::{Batch, ByLane, Datagrams};
+use crate::batch::{Batch, Datagrams};
 use crate::capture::Direction;
 use crate::forwarding::{Forwarding, Peer};
 use crate::lane::{Lane, LaneNumber};
 use crate::liveness::{Event, Watch};
 use crate::node::NodeId;
+use crate::outgoing::ByLane;
 use crate::overlay::{self, Body, Ends};
 use crate::probe::{self, Probe};
 use crate::reject::Reject;
