@@ -206,6 +206,9 @@ fn the_tunnel_refuses_by_name_and_leaves_nothing() -> Result<()> {
     for (flag, value, rule) in [
         ("--port", "0", "1..=65535"),
         ("--port", "65536", "1..=65535"),
+        ("--lanes", "0", "1..=16"),
+        ("--lanes", "17", "1..=16"),
+        ("--open-lanes", "two", "invalid digit"),
         ("--colour", "red", "unexpected argument '--colour'"),
     ] {
         let mut command = bare.tunnel()?;
@@ -216,6 +219,21 @@ fn the_tunnel_refuses_by_name_and_leaves_nothing() -> Result<()> {
             Ok(())
         })?;
     }
+    for (flags, rule) in [
+        (
+            &["--open-lanes", "2"][..],
+            "--open-lanes 2: must not be more than --lanes, which is 1",
+        ),
+        (
+            &["--lanes", "16", "--port", "65530"],
+            "port 65530/udp: 16 lanes need as many ports from here, and the last is 65535: choose a lower --port",
+        ),
+    ] {
+        let mut command = bare.tunnel()?;
+        command.args(flags);
+        refused(command, 1, rule)?;
+    }
+    bare.leaves_nothing()?;
     let mut command = bare.tunnel()?;
     command.args(["--device", "a-name-that-is-too-long"]);
     refused(command, 1, "a-name-that-is-too-long")?;

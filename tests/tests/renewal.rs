@@ -1,6 +1,6 @@
 //! Pre-shared keys change under load, in every order in which the two ends can learn of it: no packet is lost (F27).
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use hawser_tests::depth::rounds;
 use hawser_tests::lab::{Lab, Node, Topology, wait_until};
 use hawser_tests::say;
@@ -104,17 +104,8 @@ fn preshared_keys_change_under_load_in_every_order_and_no_packet_is_lost() -> Re
     }
     let report = load.stop()?;
     say(format_args!(
-        "{count} changes in {:.0?}: {} packets, {} lost, {} twice, longest gap {} ms",
-        start.elapsed(),
-        report.sent,
-        report.lost,
-        report.duplicated,
-        report.longest_gap.as_millis()
+        "{count} changes in {:.0?}: {report}",
+        start.elapsed()
     ));
-    ensure!(
-        report.lost == 0 && report.duplicated == 0,
-        "{report:?}\n{}",
-        lab.account()
-    );
-    Ok(())
+    report.check().with_context(|| lab.account())
 }

@@ -199,15 +199,23 @@ impl Args {
                 lanes,
                 open_lanes,
                 without,
-            } => Ok(keeper::run(keeper::Options {
-                state_dir,
-                socket,
-                device,
-                port,
-                lanes,
-                open_lanes: open_lanes.min(lanes),
-                without: without.into_iter().collect(),
-            })?),
+            } => {
+                if open_lanes > lanes {
+                    let fault = format!(
+                        "--open-lanes {open_lanes}: must not be more than --lanes, which is {lanes}"
+                    );
+                    return Err(fault.into());
+                }
+                Ok(keeper::run(keeper::Options {
+                    state_dir,
+                    socket,
+                    device,
+                    port,
+                    lanes,
+                    open_lanes,
+                    without: without.into_iter().collect(),
+                })?)
+            }
             Command::Key { state_dir, lanes } => {
                 for lane in LaneNumber::first(lanes.into()) {
                     let key = key_file::load_or_make(&state_dir, lane)?;

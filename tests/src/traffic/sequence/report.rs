@@ -1,6 +1,7 @@
 //! What became of a load.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -36,6 +37,20 @@ pub struct LoadReport {
     pub latency: Latency,
     /// The same by pair.
     pub pairs: Vec<PairReport>,
+}
+
+impl fmt::Display for LoadReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} packets, {} lost, {} twice, {} reordered, longest gap {} ms",
+            self.sent,
+            self.lost,
+            self.duplicated,
+            self.reordered,
+            self.longest_gap.as_millis()
+        )
+    }
 }
 
 impl LoadReport {
