@@ -84,10 +84,8 @@ fn nodes_with_different_numbers_of_lanes_understand_each_other() -> Result<()> {
     Ok(())
 }
 
-/// Control tells the two ends one after the other: who knows of a lane that the other does not know goes by another.
-#[test]
-fn a_lane_that_the_peer_does_not_know_yet_costs_no_packet() -> Result<()> {
-    let lab = lab(&[4, 1])?;
+/// Has the west know one lane of each peer, whatever they have.
+fn forget_lanes(lab: &Lab) -> Result<()> {
     for name in ["west-1", "west-2"] {
         lab.node(name).edit_config(|config| {
             for peer in &mut config.peers {
@@ -100,8 +98,34 @@ fn a_lane_that_the_peer_does_not_know_yet_costs_no_packet() -> Result<()> {
         let peers = status["peers"].as_array().context("no peers")?;
         let known = |peer: &Value| peer["lanes"].as_array().map(Vec::len) == Some(1);
         Ok(peers.iter().all(known))
-    })?;
+    })
+}
+
+/// Control tells the two ends one after the other: who knows of a lane that the other does not know goes by another.
+#[test]
+fn a_lane_that_the_peer_does_not_know_yet_costs_no_packet() -> Result<()> {
+    let lab = lab(&[4, 1])?;
+    forget_lanes(&lab)?;
     let report = load(&lab, 60_000)?;
+    say(format_args!("{report}"));
+    report.check().with_context(|| lab.account())
+}
+
+/// The other way round: what one end gave up the other uses on, until the session of the lane wants to be renewed (in a
+/// soak) and nobody answers.
+#[test]
+fn a_lane_that_the_peer_gave_up_in_use_costs_no_packet() -> Result<()> {
+    let lab = lab(&[4, 1])?;
+    let load = SequenceLoad::start(&lab, LoadSpec::all_pairs(&lab, 4_000))?;
+    let on = |seconds: u32| {
+        let goal = load.received() + u64::from(seconds) * 4_000;
+        let time = Duration::from_secs(seconds.into()) + PATIENCE;
+        wait_until("packets to go on", time, || Ok(load.received() >= goal))
+    };
+    on(1)?;
+    forget_lanes(&lab)?;
+    on(rounds(15, 200))?;
+    let report = load.stop()?;
     say(format_args!("{report}"));
     report.check().with_context(|| lab.account())
 }

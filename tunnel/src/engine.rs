@@ -109,6 +109,11 @@ pub trait Engine: Send + std::fmt::Debug {
     /// How long ago the handshake of the session in use was; `None` without a session.
     fn session_age(&self, now: Instant) -> Option<Duration>;
 
+    /// Since when a handshake of ours runs that nobody has answered.
+    fn trying_since(&self) -> Option<Instant> {
+        None
+    }
+
     /// Whether there is nothing in it that anybody can still use: no session, no attempt at one.
     fn is_idle(&self) -> bool {
         false

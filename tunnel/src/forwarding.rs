@@ -186,7 +186,8 @@ impl Peer {
     /// passed by only where another key took the place of one that is, or where nobody answers on it.
     pub fn lane(&self, own: LaneNumber, flow: u32) -> &Arc<Lane> {
         let lane = self.lane_of(own, flow);
-        if lane.is_proven() || (self.older.is_empty() && !lane.is_silent()) {
+        let is_silent = lane.is_silent();
+        if !is_silent && (lane.is_proven() || self.older.is_empty()) {
             return lane;
         }
         self.other_than(lane).unwrap_or(lane)
@@ -203,7 +204,7 @@ impl Peer {
 
     /// A proven pair to go by instead.
     fn other_than(&self, lane: &Arc<Lane>) -> Option<&Arc<Lane>> {
-        let proven = |other: &&Arc<Lane>| other.is_proven();
+        let proven = |other: &&Arc<Lane>| other.is_proven() && !other.is_silent();
         let before = self.older.iter().filter(proven);
         let nearest = before.min_by_key(|older| older.own() != lane.own());
         let any = || self.lanes.iter().find(proven).filter(|_| lane.is_silent());

@@ -23,6 +23,9 @@ use active::Active;
 pub use number::{LaneNumber, NoSuchLane};
 pub use waiting::MAX_WAITING;
 
+/// The same where there is a session: a handshake that renews it may be lost once without a meaning.
+const UNANSWERED: Duration = Duration::from_secs(2);
+
 /// How often a lane's lock is looked at before others are let run: less than a batch takes.
 const SPINS: u32 = 64;
 
@@ -66,6 +69,8 @@ struct LaneState {
     /// What the next engine has to know.
     memory: Memory,
     endpoint: Option<SocketAddr>,
+    /// Another pair has taken its place: no new session is made, and what still comes by the last is opened.
+    withdrawn: bool,
     /// No state asks for this lane any more.
     closed: bool,
     totals: Totals,
@@ -123,6 +128,7 @@ impl Lane {
                 active: None,
                 memory: Memory::new(keys.index),
                 endpoint: desired.endpoint,
+                withdrawn: false,
                 closed: false,
                 totals: Totals::default(),
             }),
@@ -236,7 +242,12 @@ impl Lane {
         let (mut ready, mut silent, mut released) = (false, false, false);
         if let Some(active) = state.active.as_mut().filter(|_| !state.closed) {
             ready = active.is_ready(now);
-            if ready || !active.is_wanted() {
+            if ready {
+                active.without = None;
+                // The session goes on, and its peer may have forgotten it.
+                let tries = active.engine.trying_since();
+                silent = tries.is_some_and(|at| now.saturating_duration_since(at) >= UNANSWERED);
+            } else if !active.is_wanted() {
                 active.without = None;
             } else {
                 let since = *active.without.get_or_insert(now);
@@ -325,6 +336,18 @@ impl Lane {
         false
     }
 
+    /// Makes no session any more, for another pair has taken this one's place. Returns whether nothing has come by the last
+    /// session for `quiet`, or there is none: then the lane can be ended.
+    pub(crate) fn withdraw(&self, quiet: Duration, now: Instant) -> bool {
+        let mut state = self.lock();
+        state.withdrawn = true;
+        let active = state.active.as_ref().filter(|active| active.is_ready(now));
+        active.is_none_or(|active| {
+            let lately = |at| now.saturating_duration_since(at) < quiet;
+            !active.last_received.is_some_and(lately)
+        })
+    }
+
     /// Ends the lane, and wipes its keys; what still waited is the caller's.
     pub(crate) fn close(&self) -> Batch<()> {
         let mut state = self.lock();
@@ -356,6 +379,7 @@ impl Lane {
         for (plaintext, result) in opened.iter().skip(first) {
             proven |= !matches!(result, Opened::Rejected(_));
             if *result == Opened::Packet {
+                active.last_received = Some(now);
                 active.unanswered.get_or_insert(now);
                 state.totals.rx_packets += 1;
                 state.totals.rx_bytes += plaintext.len() as u64;
@@ -395,7 +419,7 @@ impl Lane {
         out: &mut Datagrams,
     ) -> Result<(), Reject> {
         let kind = Message::parse(message)?;
-        if state.closed {
+        if state.closed || state.withdrawn {
             return Err(Reject::WgUnknownPeer);
         }
         let active = match kind {
@@ -442,7 +466,7 @@ impl Lane {
     /// is has to begin itself.
     pub(crate) fn initiate(&self, now: Instant, out: &mut Datagrams) {
         let state = &mut *self.lock();
-        if state.endpoint.is_some() && !state.closed {
+        if state.endpoint.is_some() && !state.closed && !state.withdrawn {
             let active = self.wake(&mut state.active, state.memory);
             active.wanted = Some(now);
             active.initiate(true, state.endpoint, now, out);
@@ -467,8 +491,11 @@ impl Lane {
         let state = &mut *self.lock();
         if let Some(active) = &mut state.active {
             active.waiting.expire(now, drops);
-            active.handle_timeout(state.endpoint, !self.ordered, now, &mut state.totals, out);
-            active.try_again(state.endpoint, now, out);
+            let does = (!self.ordered, !state.withdrawn);
+            active.handle_timeout(state.endpoint, does, now, &mut state.totals, out);
+            if !state.withdrawn {
+                active.try_again(state.endpoint, now, out);
+            }
         }
         self.rest(state);
         self.show(state, now);

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 /// With so many peers at most all are greeted when they become known; beyond, by the first packet for them.
 const EAGER: usize = 1_000;
 
-/// A pair is ended when the one that takes its place has carried packets for so long: none is under way by the old one any
-/// more.
+/// A pair is ended when the one that takes its place has had a session for so long, and nothing came by the old one for as
+/// long: whoever is late still sends by it.
 const GRACE: Duration = Duration::from_secs(10);
 
 impl Device {
@@ -88,15 +88,20 @@ impl Device {
         }
     }
 
-    /// Ends a pair whose place another has taken: once that one has carried packets for long enough that none is under way
-    /// by the old one any more, or when the old one has no session left.
+    /// Ends a pair whose place another has taken: when that one is proven, and nothing comes by the old one any more; or
+    /// when the old one has no session left. The peer may learn later than we that it is gone: its session is not renewed,
+    /// which tells it.
     pub(super) fn retire(&self, peer: &Peer, lane: &Lane, now: Instant, out: &mut impl ByLane) {
         let mut heirs = peer.lanes.iter().filter(|heir| heir.own() == lane.own());
         let is_replaced = heirs.any(|heir| {
             let age = heir.snapshot(now).handshake_age;
             age.is_some_and(|age| age >= GRACE)
         });
-        if !is_replaced && lane.is_alive(now) {
+        let ends = match is_replaced {
+            true => lane.withdraw(GRACE, now),
+            false => !lane.is_alive(now),
+        };
+        if !ends {
             return;
         }
         let waited = lane.close();

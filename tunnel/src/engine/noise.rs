@@ -211,6 +211,10 @@ impl std::fmt::Debug for NoiseEngine {
 }
 
 impl Engine for NoiseEngine {
+    fn trying_since(&self) -> Option<Instant> {
+        self.timers.trying_since()
+    }
+
     fn awaits(&self, receiver: u32) -> bool {
         let mut initiations = self.initiations.iter().flatten();
         initiations.any(|sent| sent.index == receiver)

@@ -57,6 +57,11 @@ fn jitter(index: u32) -> Duration {
 }
 
 impl Timers {
+    /// Since when a handshake runs that we began.
+    pub(super) fn trying_since(&self) -> Option<Instant> {
+        self.attempt.map(|attempt| attempt.since)
+    }
+
     /// Whether a handshake runs that we began.
     pub(super) fn is_trying(&self) -> bool {
         self.attempt.is_some()

@@ -38,6 +38,8 @@ pub(super) struct Active {
     pub(super) last_sent: Option<Instant>,
     /// When the first data came of all that the peer has had no authenticated message for.
     pub(super) unanswered: Option<Instant>,
+    /// When data was opened last.
+    pub(super) last_received: Option<Instant>,
     /// When the session in use was made.
     pub(super) made: Option<Instant>,
     /// Since when a session is wanted that is not there.
@@ -57,6 +59,7 @@ impl Active {
             answers: 0,
             last_sent: None,
             unanswered: None,
+            last_received: None,
             made: None,
             without: None,
             last_initiation: None,
@@ -174,11 +177,11 @@ impl Active {
     }
 
     /// Advances the engine's timers, and says that we are there to a peer that has sent data and heard nothing since.
-    /// `sends`: also what waited, for which a session came.
+    /// `sends`: also what waited, for which a session came. `renews`: a session that wears out is renewed.
     pub(super) fn handle_timeout(
         &mut self,
         endpoint: Option<SocketAddr>,
-        sends: bool,
+        (sends, renews): (bool, bool),
         now: Instant,
         totals: &mut Totals,
         out: &mut Datagrams,
@@ -186,6 +189,8 @@ impl Active {
         let mut message = Vec::new();
         match self.engine.handle_timeout(now, &mut message) {
             Timeout::Idle => {}
+            Timeout::Send
+                if !renews && matches!(Message::parse(&message), Ok(Message::Initiation)) => {}
             Timeout::Send => {
                 if matches!(Message::parse(&message), Ok(Message::Initiation)) {
                     self.last_initiation = Some(now);
