@@ -25,6 +25,7 @@ pub struct Status {
     /// The node's WireGuard keys in base64, one a lane.
     pub public_keys: Vec<String>,
     /// Its lanes.
+    #[serde(default)]
     pub lanes: NodeLanes,
     /// Milliseconds since the data plane started.
     pub uptime_ms: u64,
@@ -41,7 +42,7 @@ pub struct Status {
 }
 
 /// How many lanes the node has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Default, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeLanes {
     /// Those that it was started with: each is listened to.
