@@ -38,7 +38,7 @@ pub(super) struct Site {
     ways: BTreeMap<Variant, Way>,
     /// Dropped before the lab: their programs end in order.
     _tunnels: Vec<Tunnel>,
-    condition: Condition,
+    congestion: &'static str,
     lab: Lab,
 }
 
@@ -60,16 +60,17 @@ impl Site {
         if let Some(ours) = ours {
             start(&mut lab, *ours, condition)?;
         }
+        let congestion = condition.congestion_control();
         let (mut ways, mut tunnels) = (BTreeMap::new(), Vec::new());
         for (number, variant) in (0_u8..).zip(variants) {
             let way = match variant {
                 Variant::Hawser
                 | Variant::NullCipher
                 | Variant::TwoLanes
-                | Variant::SixteenLanes => hawser(&lab)?,
-                Variant::Raw => raw(&lab, &Ends::new(&lab, number)?)?,
+                | Variant::SixteenLanes => hawser(&lab, congestion)?,
+                Variant::Raw => raw(&lab, &Ends::new(&lab, number, congestion)?)?,
                 Variant::Stock(implementation) => {
-                    let ends = Ends::new(&lab, number)?;
+                    let ends = Ends::new(&lab, number, congestion)?;
                     let tunnel = Tunnel::start(&lab, *implementation, &ends, more(condition))
                         .with_context(|| format!("variant {}", variant.name()))?;
                     let way = Way {
@@ -86,7 +87,7 @@ impl Site {
         let site = Self {
             ways,
             _tunnels: tunnels,
-            condition,
+            congestion,
             lab,
         };
         for variant in variants {
@@ -125,7 +126,7 @@ impl Site {
 
     /// How the pods' TCP finds its rate.
     pub(super) const fn congestion_control(&self) -> &'static str {
-        self.condition.congestion_control()
+        self.congestion
     }
 
     /// A variant that was asked for.
@@ -246,7 +247,7 @@ fn null_cipher() -> Result<PathBuf> {
 }
 
 /// Pod to pod through Hawser, by the pods' own addresses.
-fn hawser(lab: &Lab) -> Result<Way> {
+fn hawser(lab: &Lab, congestion: &str) -> Result<Way> {
     let nodes = [lab.node("east-1"), lab.node("west-1")];
     let mut processes = Vec::new();
     for (own, other) in [(nodes[0], nodes[1]), (nodes[1], nodes[0])] {
@@ -256,7 +257,7 @@ fn hawser(lab: &Lab) -> Result<Way> {
         processes.push(data_plane.with_context(|| format!("{} has no data plane", own.name()))?);
         let mtu = pod_mtu(own, other.name(), Family::V4)?;
         let (pod, to) = (own.pod("a"), other.pod("a").v4());
-        route_in_pod(pod.netns(), pod.v4(), to, mtu)?;
+        route_in_pod(pod.netns(), [pod.v4(), to], mtu, congestion)?;
     }
     Ok(Way {
         addresses: nodes.map(|node| node.pod("a").v4()),
@@ -283,11 +284,18 @@ fn raw(lab: &Lab, ends: &Ends) -> Result<Way> {
     })
 }
 
-/// Tells a pod how large packets to an address may be, so that no variant begins with packets that are too big.
-pub(super) fn route_in_pod(pod: &Netns, own: IpAddr, to: IpAddr, mtu: usize) -> Result<()> {
+/// Tells a pod how large packets from its address to another may be, so that no variant begins with packets that are too
+/// big, and how its TCP finds its rate. A namespace may choose for itself only among the algorithms that the machine
+/// allows, and a connection that chooses after it began keeps the pacing of the machine's default.
+pub(super) fn route_in_pod(
+    pod: &Netns,
+    [own, to]: [IpAddr; 2],
+    mtu: usize,
+    congestion: &str,
+) -> Result<()> {
     let gateway = crate::lab::address::POD_GATEWAY_V4;
     pod.ip_batch(&format!(
-        "route replace {to}/32 via {gateway} dev eth0 onlink src {own} mtu {mtu}\n"
+        "route replace {to}/32 via {gateway} dev eth0 onlink src {own} mtu {mtu} congctl {congestion}\n"
     ))
 }
 

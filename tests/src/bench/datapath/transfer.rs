@@ -24,7 +24,7 @@ pub(super) struct Transfer<'a> {
     pub(super) seconds: u32,
     /// In both directions at once, as many streams each way.
     pub(super) both: bool,
-    /// How its TCP finds its rate.
+    /// How its TCP finds its rate, as the routes have it.
     pub(super) congestion: &'a str,
 }
 
@@ -48,8 +48,6 @@ impl Transfer<'_> {
         client.args(["-c", &self.address.to_string(), "-p", PORT, "-J"]);
         client.args(["-t", &self.seconds.to_string(), "-P"]);
         client.args([&self.streams.to_string(), "--connect-timeout", "5000"]);
-        // By each connection: a namespace may choose for itself only among those that the machine allows.
-        client.args(["-C", self.congestion]);
         if self.both {
             client.arg("--bidir");
         }
@@ -64,7 +62,7 @@ impl Transfer<'_> {
             );
         }
         let json = serde_json::from_slice(&output.stdout).context("iperf3 did not write JSON")?;
-        parse(&json).with_context(|| format!("iperf3 to {}", self.address))
+        parse(&json, self.congestion).with_context(|| format!("iperf3 to {}", self.address))
     }
 }
 
@@ -106,9 +104,13 @@ impl Drop for Server {
     }
 }
 
-fn parse(json: &Value) -> Result<Arrived> {
+fn parse(json: &Value, congestion: &str) -> Result<Arrived> {
     if let Some(error) = json.get("error").and_then(Value::as_str) {
         bail!("{error}");
+    }
+    let used = json.pointer("/end/sender_tcp_congestion");
+    if used.and_then(Value::as_str) != Some(congestion) {
+        bail!("TCP found its rate by {used:?}, not by {congestion}: is the kernel module there?");
     }
     let figure = |path: &str| {
         json.pointer(path)
@@ -148,10 +150,11 @@ mod tests {
     #[test]
     fn the_receiver_counts_and_the_sender_repeats() {
         let report = json!({"end": {
+            "sender_tcp_congestion": "cubic",
             "sum_sent": {"bytes": 600, "bits_per_second": 2400.0, "retransmits": 3},
             "sum_received": {"bytes": 500, "bits_per_second": 2000.0},
         }});
-        let arrived = parse(&report).unwrap();
+        let arrived = parse(&report, "cubic").unwrap();
         assert_eq!(
             arrived,
             Arrived {
@@ -160,17 +163,19 @@ mod tests {
                 retransmits: 3
             }
         );
+        assert!(parse(&report, "bbr").is_err(), "found its rate by CUBIC");
     }
 
     #[test]
     fn both_directions_are_added() {
         let report = json!({"end": {
+            "sender_tcp_congestion": "cubic",
             "sum_sent": {"retransmits": 3},
             "sum_received": {"bytes": 500, "bits_per_second": 2000.0},
             "sum_sent_bidir_reverse": {"retransmits": 4},
             "sum_received_bidir_reverse": {"bytes": 250, "bits_per_second": 1000.0},
         }});
-        let arrived = parse(&report).unwrap();
+        let arrived = parse(&report, "cubic").unwrap();
         let wanted = Arrived {
             bits_per_second: 3000.0,
             bytes: 750.0,

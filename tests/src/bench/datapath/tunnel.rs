@@ -21,11 +21,13 @@ pub(super) struct Ends {
     pub(super) nodes: [&'static str; 2],
     /// One more address of each pod, for this variant alone: 10.(100 + n).1.1 and 10.(100 + n).2.1.
     pub(super) pods: [Ipv4Addr; 2],
+    /// How the pods' TCP finds its rate.
+    congestion: &'static str,
 }
 
 impl Ends {
     /// Of variant number `number`, from 0. No address is in a prefix of the mesh, which Hawser would guard.
-    pub(super) fn new(lab: &Lab, number: u8) -> Result<Self> {
+    pub(super) fn new(lab: &Lab, number: u8, congestion: &'static str) -> Result<Self> {
         let second = 100_u8.checked_add(number).context("too many variants")?;
         let pods = [1, 2].map(|side| Ipv4Addr::new(10, second, side, 1));
         let mesh = lab.mesh();
@@ -38,6 +40,7 @@ impl Ends {
             number,
             nodes: ["east-1", "west-1"],
             pods,
+            congestion,
         })
     }
 
@@ -53,7 +56,8 @@ impl Ends {
             "neigh replace {address} lladdr {mac} dev {device} nud permanent\n\
              route replace {address}/32 dev {device}\n"
         ))?;
-        route_in_pod(pod.netns(), address.into(), to.into(), mtu)
+        let ends = [address.into(), to.into()];
+        route_in_pod(pod.netns(), ends, mtu, self.congestion)
     }
 }
 
