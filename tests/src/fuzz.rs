@@ -29,6 +29,7 @@ mod names;
 mod netlink;
 mod overlay;
 mod packet;
+mod probe;
 mod reassembly;
 mod scatter;
 mod segment;
@@ -64,6 +65,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("names", names::text),
     ("netlink", netlink::datagram),
     ("overlay", overlay::packet),
+    ("probe", probe::packet),
     ("reassembly", reassembly::halves),
     ("scatter", scatter::reads),
     ("segment", segment::super_frame),
