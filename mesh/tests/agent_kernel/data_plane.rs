@@ -6,9 +6,10 @@
 use crate::ground::{Ground, NODE, WEST_2, until};
 use hawser_tunnel::control::{Refusal, Request, Response, Role};
 use hawser_tunnel::io::message;
+use hawser_tunnel::liveness;
 use hawser_tunnel::state::Revision;
 use hawser_tunnel::state::State;
-use hawser_tunnel::status::{Counters, LivenessStatus, NodeLanes, Pids, Status};
+use hawser_tunnel::status::{Counters, LivenessStatus, NodeLanes, PeerLiveness, Pids, Status};
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::Shutdown;
@@ -23,6 +24,7 @@ struct Told {
     requests: Vec<String>,
     in_force: Option<(u64, State)>,
     open: Vec<UnixStream>,
+    liveness: LivenessStatus,
 }
 
 struct DataPlane {
@@ -71,6 +73,21 @@ impl DataPlane {
             self.told.lock().unwrap().requests == requests
         });
         self.requests();
+    }
+
+    /// What it thinks of the only watched peer from now on.
+    fn thinks(&self, state: liveness::State, deaths: u64) {
+        let peer = PeerLiveness {
+            state,
+            last_reply_ms: None,
+            round_trip_us: None,
+            deaths,
+            hold_down_ms: 0,
+        };
+        self.told.lock().unwrap().liveness = LivenessStatus {
+            changes: deaths,
+            peers: BTreeMap::from([("2/1".parse().unwrap(), peer)]),
+        };
     }
 
     fn in_force(&self) -> Option<(u64, State)> {
@@ -162,7 +179,7 @@ fn answer(request: Request, told: &mut Told) -> Response {
             }
         }
         Request::Status => Response::Status(Box::new(status())),
-        Request::Liveness => Response::Liveness(LivenessStatus::default()),
+        Request::Liveness => Response::Liveness(told.liveness.clone()),
         Request::Rekey { .. } => Response::Rekeying { lanes: 1 },
         Request::Counters | Request::Capture(_) => Response::Counters(Counters::default()),
     }
@@ -289,6 +306,46 @@ fn prefixes_that_the_data_plane_guards_stay_guarded() {
             && ground.ip("route").contains("unreachable 10.77.0.0/16")
     });
     assert!(data_plane.in_force().unwrap().1.guard.mesh.contains(&left));
+}
+
+#[test]
+fn a_death_is_asked_for_only_where_peers_are_watched_and_told_once() {
+    let ground = Ground::new();
+    ground.configure(NODE);
+    let data_plane = DataPlane::start(&ground);
+    data_plane.thinks(liveness::State::Alive, 0);
+    let agent = ground.start_agent();
+    until("a state is in force", || data_plane.in_force().is_some());
+    agent.says("kernel stands");
+    // Long enough for it to be asked several times.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert_eq!(data_plane.requests(), ["hello", "revision", "replace"]);
+
+    ground.configure(&(NODE.to_owned() + "    watched: true\n"));
+    until("the peer is watched", || {
+        data_plane
+            .in_force()
+            .unwrap()
+            .1
+            .peers
+            .values()
+            .all(|peer| peer.watched)
+    });
+    agent.says("peer is alive");
+    let deaths = || agent.log().matches("peer is dead").count();
+    assert_eq!(deaths(), 0);
+    data_plane.thinks(liveness::State::Dead, 1);
+    until("the death is told", || deaths() > 0);
+    data_plane.requests();
+    let mut asked = 0;
+    until("asked again", || {
+        asked += data_plane.requests().len();
+        asked >= 2
+    });
+    assert_eq!(deaths(), 1, "once");
+    // It came back and died again between two questions.
+    data_plane.thinks(liveness::State::Dead, 2);
+    until("the next death is told", || deaths() == 2);
 }
 
 #[test]

@@ -66,7 +66,9 @@ impl Node {
             Err(error) => return self.note("sources", Dirty::PATHS, Some(one_line(&error))),
         };
         if !paths::are_forgotten(sources, &own) {
-            self.sources_refreshed = false;
+            if std::mem::take(&mut self.sources_refreshed) {
+                tracing::info!("kernel sends from this node's addresses again");
+            }
             return self.note("sources", Dirty::PATHS, None);
         }
         // Once: where it does not help, there is another reason.
