@@ -16,6 +16,15 @@ pub struct PublicKey([u8; 32]);
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct PrivateKey([u8; 32]);
 
+/// The WireGuard keys of one of this node's lanes.
+#[derive(Clone, Debug)]
+pub struct OwnKeys {
+    /// The one that peers shall know.
+    pub newest: PrivateKey,
+    /// The one before, as long as there may be peers that know no other.
+    pub older: Option<PrivateKey>,
+}
+
 /// The optional symmetric key of a pair of lanes (WireGuard's PSK).
 #[derive(Clone, Zeroize, ZeroizeOnDrop, Serialize, Deserialize)]
 #[serde(try_from = "Base64Secret", into = "Base64Secret")]
@@ -87,6 +96,15 @@ impl PrivateKey {
     /// The form in which secrets are exchanged; it wipes itself as well.
     pub(crate) fn to_static_secret(&self) -> x25519_dalek::StaticSecret {
         x25519_dalek::StaticSecret::from(self.0)
+    }
+}
+
+impl From<PrivateKey> for OwnKeys {
+    fn from(newest: PrivateKey) -> Self {
+        Self {
+            newest,
+            older: None,
+        }
     }
 }
 
