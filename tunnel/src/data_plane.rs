@@ -161,12 +161,15 @@ pub fn run(inherited: Inherited, options: Options) -> Result<(), Box<dyn std::er
             lane.tap_gate.nudge();
         }
     });
+    // The keys were here.
+    stack::wipe();
     let predecessor = inherited.predecessor.map(UnixStream::from);
     let predecessor = predecessor.map(|stream| plane.greet(stream)).transpose()?;
     if predecessor.is_some() {
         // It may have begun a change of keys until then; from now on it begins none.
         let keys = key_change::load(&plane.options.state_dir, &numbers)?;
         plane.device.take_keys(keys);
+        stack::wipe();
     }
     let takeover = predecessor
         .map(|stream| plane.listen_to(stream))

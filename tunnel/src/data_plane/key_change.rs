@@ -4,8 +4,8 @@ use super::DataPlane;
 use super::control::refused;
 use crate::control::{Refusal, Response};
 use crate::device::KeyChangeError;
-use crate::io::clock;
 use crate::io::key_file::{self, KeyFileError};
+use crate::io::{clock, stack};
 use crate::key::OwnKeys;
 use crate::lane::LaneNumber;
 use crate::outgoing::PerLane;
@@ -33,6 +33,7 @@ impl DataPlane {
         let mut out = PerLane::default();
         let changed = self.device.change_keys(keys, clock::now(), &mut out);
         self.transmit(&out);
+        stack::wipe();
         match changed {
             Ok(()) => {
                 info!(public_key = %self.device.public_key(), "change of keys begins");

@@ -9,7 +9,7 @@ use crate::key::{OwnKeys, PrivateKey};
 use crate::outgoing::ByLane;
 use crate::own_key::Generations;
 use crate::status::KeyChange;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long an old key is kept at least for peers that have no session by it: they may have been told nothing because
@@ -56,12 +56,12 @@ impl Device {
         }
         for (own, newest) in self.own.iter().zip(keys) {
             let mut next = Generations::new(newest.into());
-            next.older = Some(own.keys().newest.clone());
+            next.older = Some(Arc::clone(&own.keys().newest));
             own.set_keys(next);
         }
         control.changing = Some(now);
         if let Some(table) = self.table() {
-            self.renew(control, table.state.clone(), true, now, out);
+            self.renew(control, Arc::clone(&table.state), true, now, out);
         }
         Ok(())
     }
@@ -125,7 +125,7 @@ impl Device {
         }
         control.changing = None;
         if let Some(table) = self.table() {
-            self.renew(control, table.state.clone(), true, now, out);
+            self.renew(control, Arc::clone(&table.state), true, now, out);
         }
     }
 }
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
     use crate::batch::Datagrams;
     use crate::state::tests::small_state;
-    use std::sync::{Arc, Weak};
+    use std::sync::Weak;
 
     #[test]
     fn nobody_holds_an_old_key_that_was_forgotten() {
