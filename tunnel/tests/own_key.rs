@@ -14,11 +14,15 @@ const STEP: Duration = Duration::from_millis(100);
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
+fn small(node: usize) -> u8 {
+    u8::try_from(node).expect("there are two")
+}
+
 /// The key that a node has after so many changes.
 fn key(node: usize, number: u8) -> PrivateKey {
     match number {
         0 => private_key(node),
-        _ => PrivateKey::from_random([100 + 2 * number + u8::try_from(node).unwrap(); 32]),
+        _ => PrivateKey::from_random([100 + 2 * number + small(node); 32]),
     }
 }
 
@@ -54,7 +58,7 @@ fn forget(world: &mut World, node: usize) {
 
 /// Another process takes the place of a node's, with these keys and told of that key.
 fn restart(world: &mut World, node: usize, keys: OwnKeys, told: u8) {
-    let seed = [u8::try_from(node).unwrap() + 50; 32];
+    let seed = [small(node) + 50; 32];
     world.nodes[node].device = Device::with_keys(vec![keys], seed);
     tell(world, node, told);
     world.settle();
@@ -196,7 +200,7 @@ fn a_hundred_changes_lose_nothing() {
     carry(&mut world, SECOND);
     for round in 0..100 {
         let node = round % 2;
-        let number = u8::try_from(round / 2 + 1).unwrap();
+        let number = u8::try_from(round / 2 + 1).expect("a hundred rounds");
         if round % 3 == 0 {
             tell(&mut world, 1 - node, number);
             carry(&mut world, STEP);

@@ -271,8 +271,15 @@ fn a_key_of_the_nodes_own_that_another_took_the_place_of_is_not_in_memory() -> R
         let found = !known.find(&key)?[0].is_empty();
         ensure!(found, "the {name} key in use was not found");
     }
-    let response = known.lab.node("east-1").control()?.request(&Request::ForgetKeys)?;
-    ensure!(response == Response::KeysForgotten { late: 1 }, "{response:?}");
+    let response = known
+        .lab
+        .node("east-1")
+        .control()?
+        .request(&Request::ForgetKeys)?;
+    ensure!(
+        response == Response::KeysForgotten { late: 1 },
+        "{response:?}"
+    );
     let left = || -> Result<usize> { Ok(known.find(&old)?.iter().map(Vec::len).sum()) };
     let erased = wait_until("the old key is erased", ERASED, || Ok(left()? == 0));
     erased.with_context(|| format!("the old key is in {:?}", known.find(&old)))?;
