@@ -310,6 +310,24 @@ fn a_late_peer_without_a_session_is_reached_and_reaches() {
 }
 
 #[test]
+fn who_has_moved_is_not_late_again_when_a_state_comes() {
+    let mut world = World::new();
+    carry(&mut world, SECOND);
+    change(&mut world, 0, 1);
+    tell(&mut world, 1, 1);
+    carry(&mut world, 25 * SECOND);
+    // No session is left that could show it.
+    world.pass(HOUR);
+    assert!(may_forget(&world, 0));
+    let mut told = state(0, PeerKind::Native);
+    told.endpoints.pop_last();
+    world.cut = true;
+    world.apply(0, told);
+    world.pass(SECOND);
+    assert!(may_forget(&world, 0));
+}
+
+#[test]
 fn a_peer_that_is_gone_does_not_hold_the_old_key_for_ever() {
     let mut world = World::new();
     carry(&mut world, SECOND);

@@ -150,5 +150,10 @@ fn a_change_may_be_taken_back() {
             carry(&mut world, Duration::from_secs(wait));
         }
         carry(&mut world, Duration::from_secs(400));
+        for node in 0..2 {
+            let status = &world.nodes[node].device.peer_status(world.now)[0];
+            let age = status.lanes[0].handshake_age_ms;
+            assert!(age.is_some(), "no session by the key in force");
+        }
     }
 }
