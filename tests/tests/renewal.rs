@@ -157,7 +157,7 @@ fn is_over(node: &Node) -> Result<bool> {
 
 #[test]
 fn own_keys_change_under_load_in_every_order_and_no_packet_is_lost() -> Result<()> {
-    let mut lab = Lab::running(Topology::two_by_two().with_lanes(&[1, 2]))?;
+    let mut lab = Lab::running(Topology::two_by_two())?;
     let load = SequenceLoad::start(&lab, LoadSpec::all_pairs(&lab, RATE))?;
     let on = |load: &SequenceLoad, time: Duration| {
         let goal = load.received() + u64::from(RATE) * u64::try_from(time.as_millis())? / 1_000;
