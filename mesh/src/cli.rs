@@ -1,8 +1,9 @@
 //! The command line: `hawser agent`, `hawser status`, `hawser capture`, `hawser rekey`,
-//! `hawser version`.
+//! `hawser new-key`, `hawser version`.
 
 mod capture;
 mod log;
+mod new_key;
 mod rekey;
 mod status;
 
@@ -44,6 +45,10 @@ enum Command {
     /// Starts new handshakes at once; traffic goes on under the old keys until the new ones are proven.
     #[command(after_help = EXIT_CODES)]
     Rekey(RekeyArgs),
+    /// Changes this node's own WireGuard keys, and prints the public halves of the new ones for its peers: a line for each
+    /// lane. The old ones stay until all peers use the new.
+    #[command(after_help = EXIT_CODES)]
+    NewKey(NewKeyArgs),
     /// Prints the version.
     Version,
 }
@@ -112,6 +117,17 @@ struct RekeyArgs {
     peer: Option<hawser_tunnel::node::NodeId>,
 }
 
+#[derive(Debug, Args)]
+struct NewKeyArgs {
+    /// Where hawser-tunnel listens.
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
+    socket: PathBuf,
+    /// Makes no new keys; ends a change that is going on. Peers that do not know the new keys yet are cut off until they
+    /// do.
+    #[arg(long)]
+    forget_old: bool,
+}
+
 /// Reads the command line, does what it says, and tells how it went.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
@@ -120,6 +136,7 @@ pub fn run() -> ExitCode {
         Command::Status(args) => status::run(&args.socket, args.output),
         Command::Capture(args) => capture::run(args),
         Command::Rekey(args) => rekey::run(&args.socket, args.peer),
+        Command::NewKey(args) => new_key::run(&args.socket, args.forget_old),
         Command::Version => print(&format!("hawser {}\n", env!("CARGO_PKG_VERSION"))),
     };
     let Err(error) = done else {

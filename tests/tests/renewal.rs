@@ -1,6 +1,6 @@
-//! Pre-shared keys change under load, in every order in which the two ends can learn of it: no packet is lost (F27).
+//! Keys change under load, in every order in which the two ends can learn of it: no packet is lost (F27).
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use hawser_tests::depth::rounds;
 use hawser_tests::lab::{Lab, Node, Topology, wait_until};
 use hawser_tests::say;
@@ -102,6 +102,130 @@ fn preshared_keys_change_under_load_in_every_order_and_no_packet_is_lost() -> Re
         }
         on(&load, Duration::from_millis(200))?;
     }
+    let report = load.stop()?;
+    say(format_args!(
+        "{count} changes in {:.0?}: {report}",
+        start.elapsed()
+    ));
+    report.check().with_context(|| lab.account())
+}
+
+/// How a change of a node's own key goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OwnOrder {
+    /// The peers learn of it at once.
+    Together,
+    /// One of them does later than the others.
+    Late,
+    /// A second node changes its own key at the same time, and nobody knows either yet.
+    Crossing,
+    /// A peer hands over to a new data plane before it learns of it.
+    PeerUpgraded,
+    /// The node itself does.
+    Upgraded,
+    /// The agent of a peer is dead while the others learn of it.
+    AgentKilled,
+}
+
+const OWN_ORDERS: [OwnOrder; 6] = [
+    OwnOrder::Together,
+    OwnOrder::Crossing,
+    OwnOrder::Late,
+    OwnOrder::Upgraded,
+    OwnOrder::AgentKilled,
+    OwnOrder::PeerUpgraded,
+];
+
+/// How long the old key is kept at least: until the new one is 10 s old and the old one has been quiet for as long.
+const OVER: Duration = Duration::from_secs(40);
+
+/// Tells a node which keys a peer has now.
+fn tell_key(node: &Node, peer: &str, keys: &[String]) -> Result<()> {
+    node.edit_config(|config| {
+        for known in config.peers.iter_mut().filter(|known| known.name == peer) {
+            for (lane, key) in known.lanes.iter_mut().zip(keys) {
+                lane.public_key.clone_from(key);
+            }
+        }
+    })
+}
+
+/// Whether a node's change of keys has come to its end.
+fn is_over(node: &Node) -> Result<bool> {
+    Ok(node.status()?["keyChange"].is_null())
+}
+
+#[test]
+fn own_keys_change_under_load_in_every_order_and_no_packet_is_lost() -> Result<()> {
+    let mut lab = Lab::running(Topology::two_by_two())?;
+    let load = SequenceLoad::start(&lab, LoadSpec::all_pairs(&lab, RATE))?;
+    let on = |load: &SequenceLoad, time: Duration| {
+        let goal = load.received() + u64::from(RATE) * u64::try_from(time.as_millis())? / 1_000;
+        wait_until("packets go on", PATIENCE, || Ok(load.received() >= goal))
+    };
+    on(&load, Duration::from_millis(500))?;
+    let names: Vec<String> = lab
+        .nodes()
+        .iter()
+        .map(|node| node.name().to_owned())
+        .collect();
+    let start = Instant::now();
+    let count = usize::try_from(rounds(6, 100))?;
+    for round in 0..count {
+        let order = OWN_ORDERS[round % OWN_ORDERS.len()];
+        // Each node in its turn; what it began the last time is over by then, or is waited for.
+        let at = |further: usize| &names[(round + further) % names.len()];
+        let mut changing = vec![at(0).clone()];
+        if order == OwnOrder::Crossing {
+            changing.push(at(1).clone());
+        }
+        let mut made = Vec::new();
+        for name in &changing {
+            let node = lab.node(name);
+            wait_until("the change before is over", OVER, || is_over(node))?;
+            let before = node.public_keys()?;
+            let keys = node.new_keys()?;
+            ensure!(
+                keys != before && keys == node.public_keys()?,
+                "{name}: {keys:?}"
+            );
+            ensure!(node.new_keys().is_err(), "{name}: two changes at once");
+            made.push((name.clone(), keys));
+        }
+        let peer = at(2).clone();
+        match order {
+            OwnOrder::Together | OwnOrder::Crossing | OwnOrder::Late => {}
+            OwnOrder::PeerUpgraded => lab.node(&peer).renew_data_plane()?,
+            OwnOrder::Upgraded => lab.node(at(0)).renew_data_plane()?,
+            OwnOrder::AgentKilled => lab.node_mut(&peer).kill_agent()?,
+        }
+        on(&load, Duration::from_millis(300))?;
+        for (name, keys) in &made {
+            for node in lab.nodes().iter().filter(|node| node.name() != name) {
+                if order == OwnOrder::Late && node.name() == peer {
+                    on(&load, Duration::from_secs(2))?;
+                }
+                tell_key(node, name, keys)?;
+            }
+        }
+        on(&load, Duration::from_millis(300))?;
+        if order == OwnOrder::AgentKilled {
+            lab.node_mut(&peer).start_agent()?;
+        }
+    }
+    for node in lab.nodes() {
+        wait_until("all changes are over", OVER, || is_over(node))
+            .with_context(|| lab.account())?;
+        let files = fs::read_dir(node.state_dir())?.flatten();
+        let files = files.map(|file| file.file_name().to_string_lossy().into_owned());
+        let keys: Vec<_> = files.filter(|name| name.ends_with(".key")).collect();
+        ensure!(
+            keys.len() == node.public_keys()?.len(),
+            "{}: {keys:?}",
+            node.name()
+        );
+    }
+    on(&load, Duration::from_millis(500))?;
     let report = load.stop()?;
     say(format_args!(
         "{count} changes in {:.0?}: {report}",

@@ -59,6 +59,11 @@ pub enum Request {
         /// With whom; `None` for all peers.
         peer: Option<NodeId>,
     },
+    /// Begins to change the node's own WireGuard keys: new ones are made, and the old ones are kept until all peers use
+    /// the new.
+    NewKeys,
+    /// Ends such a change: the old keys go at once, whoever still needs them.
+    ForgetKeys,
     /// Streams what is inside the tunnel as pcapng until the client hangs up.
     Capture(CaptureRequest),
 }
@@ -131,6 +136,16 @@ pub enum Response {
         /// How many handshakes were started.
         lanes: usize,
     },
+    /// To [`Request::NewKeys`]: peers are to be told of these.
+    NewKeys {
+        /// The newest of the node's WireGuard keys in base64, one a lane.
+        public_keys: Vec<String>,
+    },
+    /// To [`Request::ForgetKeys`].
+    KeysForgotten {
+        /// Peers that had not shown that they know the new keys.
+        late: usize,
+    },
     /// To [`Request::Capture`]: pcapng follows.
     Capturing,
 }
@@ -155,6 +170,10 @@ pub enum Refusal {
     NotTheAgent,
     /// The guard could not be loaded, so the rest was not applied either.
     GuardFailed,
-    /// The state could not be kept on disk.
+    /// The state, or keys, could not be kept on disk.
     NotPersisted,
+    /// A change of keys is still going on: the one before must have come to its end.
+    KeyChangeGoingOn,
+    /// There is no change of keys that could end.
+    NoKeyChange,
 }

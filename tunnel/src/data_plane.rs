@@ -19,7 +19,7 @@ use crate::device::{Device, TICK};
 use crate::io::address_watch::AddressWatch;
 use crate::io::control_server;
 use crate::io::state_file::StateFile;
-use crate::io::{clock, key_file, offload_test, process, stack};
+use crate::io::{clock, offload_test, process, stack};
 use crate::keeper::KeeperClient;
 use crate::lane::LaneNumber;
 use crate::offload::{Offloads, Standing, Without};
@@ -45,6 +45,7 @@ mod carry;
 mod control;
 mod gate;
 mod heard;
+mod key_change;
 mod lane_io;
 mod predecessor;
 mod successor;
@@ -61,6 +62,9 @@ const SETTLE_MS: u16 = 100;
 
 /// Ticks between two signs of life to all peers while one data plane takes over from another.
 const ANNOUNCE: u32 = 3;
+
+/// Ticks between two looks whether old keys of this node are still of use: a second.
+const END_KEYS: u32 = 10;
 
 /// Announcements a second of changed addresses; what comes on top is told when it is quiet.
 const ANNOUNCEMENTS: u32 = 16;
@@ -118,10 +122,7 @@ struct DataPlane {
 pub fn run(inherited: Inherited, options: Options) -> Result<(), Box<dyn std::error::Error>> {
     process::abort_on_panic();
     let numbers: Vec<LaneNumber> = LaneNumber::first(inherited.lanes.len()).collect();
-    let keys = numbers
-        .iter()
-        .map(|lane| key_file::load_or_make(&options.state_dir, *lane))
-        .collect::<Result<Vec<_>, _>>()?;
+    let keys = key_change::load(&options.state_dir, &numbers)?;
     process::drop_privileges()?;
     let taking_over = inherited.predecessor.is_some();
     let offloads = Arc::new(Offloads::new(&options.without));
@@ -135,7 +136,7 @@ pub fn run(inherited: Inherited, options: Options) -> Result<(), Box<dyn std::er
     // As long as nobody says so otherwise: the kernel may part flows by itself.
     let open_lanes = u8::try_from(lanes.len())?;
     let plane = Arc::new(DataPlane {
-        device: Device::with_lanes(keys, clock::random()?),
+        device: Device::with_keys(keys, clock::random()?),
         lanes,
         open_lanes: AtomicU8::new(open_lanes),
         offloads,
@@ -160,8 +161,16 @@ pub fn run(inherited: Inherited, options: Options) -> Result<(), Box<dyn std::er
             lane.tap_gate.nudge();
         }
     });
+    // The keys were here.
+    stack::wipe();
     let predecessor = inherited.predecessor.map(UnixStream::from);
     let predecessor = predecessor.map(|stream| plane.greet(stream)).transpose()?;
+    if predecessor.is_some() {
+        // It may have begun a change of keys until then; from now on it begins none.
+        let keys = key_change::load(&plane.options.state_dir, &numbers)?;
+        plane.device.take_keys(keys);
+        stack::wipe();
+    }
     let takeover = predecessor
         .map(|stream| plane.listen_to(stream))
         .transpose()?;
@@ -290,6 +299,9 @@ impl DataPlane {
             }
             self.transmit(&out);
             out.clear();
+            if round % END_KEYS == 0 {
+                self.end_key_change();
+            }
             stack::wipe();
         }
         Ok(())

@@ -12,7 +12,7 @@ use crate::forwarding::Forwarding;
 use crate::handover::Inheritance;
 use crate::handshake_limit::HandshakeLimits;
 use crate::inbound::Inbound;
-use crate::key::{PrivateKey, PublicKey};
+use crate::key::{OwnKeys, PrivateKey, PublicKey};
 use crate::lane::{Lane, LaneNumber};
 use crate::node::NodeId;
 use crate::outbound::Outbound;
@@ -27,10 +27,12 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 mod handshakes;
+mod key_change;
 mod own_lane;
 mod renewal;
 mod takeover;
 mod watching;
+pub use key_change::{KeyChangeError, OLD_KEY};
 use own_lane::OwnLane;
 pub use own_lane::Waker;
 use watching::Watching;
@@ -61,6 +63,8 @@ struct Control {
     seed: [u8; 32],
     indices: u64,
     inheritance: Inheritance,
+    /// Since when keys of this node's own have been changing.
+    changing: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -82,6 +86,14 @@ impl Device {
     /// # Panics
     /// Without a key.
     pub fn with_lanes(keys: Vec<PrivateKey>, seed: [u8; 32]) -> Self {
+        Self::with_keys(keys.into_iter().map(OwnKeys::from).collect(), seed)
+    }
+
+    /// The same where a change of keys may be going on.
+    ///
+    /// # Panics
+    /// Without a key.
+    pub fn with_keys(keys: Vec<OwnKeys>, seed: [u8; 32]) -> Self {
         assert!(!keys.is_empty(), "a node has one lane at least");
         let keys = keys.into_iter().take(LaneNumber::MAX.into());
         Self {
@@ -91,6 +103,7 @@ impl Device {
                 seed,
                 indices: 0,
                 inheritance: Inheritance::default(),
+                changing: None,
             }),
             limits: Mutex::new(HandshakeLimits::default()),
             waker: OnceLock::new(),
@@ -103,12 +116,12 @@ impl Device {
 
     /// The key of this node's first lane.
     pub fn public_key(&self) -> PublicKey {
-        self.own[0].public
+        self.own[0].keys().newest.public
     }
 
-    /// The keys of all its lanes.
+    /// The keys of all its lanes: the newest, which peers shall know.
     pub fn public_keys(&self) -> impl Iterator<Item = PublicKey> {
-        self.own.iter().map(|own| own.public)
+        self.own.iter().map(|own| own.keys().newest.public)
     }
 
     fn own(&self, lane: LaneNumber) -> &OwnLane {
@@ -161,6 +174,7 @@ impl Device {
         let Some(table) = self.table() else {
             return;
         };
+        let is_small = table.state.peers.len() <= renewal::EAGER;
         for peer in table.peers() {
             for lane in peer.all_lanes() {
                 lane.handle_timeout(now, &self.drops, out.of(lane.own()));
@@ -169,6 +183,7 @@ impl Device {
             }
             for lane in &peer.older {
                 self.retire(peer, lane, now, out);
+                self.look_for_heir(peer, lane, is_small, now, out);
             }
         }
     }

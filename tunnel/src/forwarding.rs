@@ -28,7 +28,7 @@ pub struct Forwarding {
     /// Whether checksums that a kernel left to be filled in stay so on their way to nodes of ours.
     pub leaves_checksums: bool,
     /// The state that this table was made of.
-    pub state: Checked,
+    pub state: Arc<Checked>,
     owners: Owners,
     endpoints: HashMap<IpAddr, Identity>,
     identities: BTreeMap<ClusterId, HashSet<Identity>>,
@@ -54,7 +54,8 @@ pub struct Peer {
     /// beginning anew where a side has fewer.
     pub lanes: Vec<Arc<Lane>>,
     /// Pairs that another key took the place of, as long as they have a session: they carry packets until the new one
-    /// is proven, and open what is under way.
+    /// is proven, and open what is under way. Where it is a key of ours, also those without a session: whether the peer
+    /// knows the newer key shows only when it uses it.
     pub older: Vec<Arc<Lane>>,
     /// How many lanes this node has with it.
     own_lanes: usize,
@@ -71,13 +72,18 @@ pub(crate) trait Pairs {
         first: bool,
     ) -> Arc<Lane>;
 
-    /// Pairs with a peer that are none of `lanes` and still have a session.
-    fn older(&mut self, peer: NodeId, lanes: &[Arc<Lane>]) -> Vec<Arc<Lane>>;
+    /// Pairs with a peer that are none of `lanes`, made for `wanted`, and are still of use.
+    fn older(
+        &mut self,
+        peer: NodeId,
+        wanted: &[(LaneNumber, &crate::state::Lane)],
+        lanes: &[Arc<Lane>],
+    ) -> Vec<Arc<Lane>>;
 }
 
 impl Forwarding {
     /// Makes the table of a state for a node with `own_lanes` lanes.
-    pub(crate) fn new(state: Checked, own_lanes: usize, pairs: &mut impl Pairs) -> Self {
+    pub(crate) fn new(state: Arc<Checked>, own_lanes: usize, pairs: &mut impl Pairs) -> Self {
         let own: Vec<LaneNumber> = LaneNumber::first(own_lanes.max(1)).collect();
         let mut peers = BTreeMap::new();
         let mut by_index = HashMap::new();
@@ -88,13 +94,15 @@ impl Forwarding {
                 // It knows one key of ours.
                 PeerKind::Foreign { .. } => &own[..1],
             };
-            let lanes: Vec<_> = (0..own.len().max(peer.lanes.len()))
-                .map(|at| {
-                    let desired = &peer.lanes[at % peer.lanes.len()];
-                    pairs.pair(id, own[at % own.len()], desired, at == 0)
-                })
+            let wanted: Vec<_> = (0..own.len().max(peer.lanes.len()))
+                .map(|at| (own[at % own.len()], &peer.lanes[at % peer.lanes.len()]))
                 .collect();
-            let older = pairs.older(id, &lanes);
+            let lanes: Vec<_> = wanted
+                .iter()
+                .enumerate()
+                .map(|(at, &(own, desired))| pairs.pair(id, own, desired, at == 0))
+                .collect();
+            let older = pairs.older(id, &wanted, &lanes);
             let peer = Arc::new(Peer {
                 id,
                 name: peer.name.clone(),

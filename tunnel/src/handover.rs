@@ -69,10 +69,20 @@ pub struct Inheritance {
 pub struct InUse {
     /// This node's lane.
     pub own: LaneNumber,
+    /// Its key; a predecessor that has no other does not say so.
+    #[serde(default)]
+    pub own_key: Option<PublicKey>,
     /// The key of the peer's.
     pub public_key: PublicKey,
     /// Where the peer was heard last; it may have roamed.
     pub endpoint: SocketAddr,
+}
+
+impl InUse {
+    /// Whether it was a pair of this key of ours.
+    pub(crate) fn is_of(&self, own_key: PublicKey) -> bool {
+        self.own_key.is_none_or(|key| key == own_key)
+    }
 }
 
 /// One message of a predecessor's stream.
@@ -169,6 +179,7 @@ mod tests {
         let said = Predecessor::Accepted(Inheritance {
             in_use: vec![InUse {
                 own: LaneNumber::default(),
+                own_key: Some(PublicKey::new([8; 32])),
                 public_key: PublicKey::new([7; 32]),
                 endpoint: "192.0.2.1:51820".parse().unwrap(),
             }],

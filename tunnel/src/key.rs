@@ -12,9 +12,19 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 #[serde(try_from = "String", into = "String")]
 pub struct PublicKey([u8; 32]);
 
-/// The private half. It never leaves the node.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct PrivateKey([u8; 32]);
+/// The private half. It never leaves the node. Its bytes stay at one place, which is wiped: whoever moves it leaves no
+/// copy behind.
+#[derive(Clone)]
+pub struct PrivateKey(Box<[u8; 32]>);
+
+/// The WireGuard keys of one of this node's lanes.
+#[derive(Clone, Debug)]
+pub struct OwnKeys {
+    /// The one that peers shall know.
+    pub newest: PrivateKey,
+    /// The one before, as long as there may be peers that know no other.
+    pub older: Option<PrivateKey>,
+}
 
 /// The optional symmetric key of a pair of lanes (WireGuard's PSK).
 #[derive(Clone, Zeroize, ZeroizeOnDrop, Serialize, Deserialize)]
@@ -66,17 +76,17 @@ impl PublicKey {
 impl PrivateKey {
     /// Makes a new key out of 32 random bytes.
     pub fn from_random(bytes: [u8; 32]) -> Self {
-        Self(bytes)
+        Self(Box::new(bytes))
     }
 
     /// Reads base64; leading and trailing white space is ignored.
     pub fn from_base64(text: &str) -> Result<Self, KeyError> {
-        Ok(Self(*decode(text.trim())?))
+        Ok(Self(Box::new(*decode(text.trim())?)))
     }
 
     /// Base64, wiped when dropped.
     pub fn to_base64(&self) -> Zeroizing<String> {
-        Zeroizing::new(STANDARD.encode(self.0))
+        Zeroizing::new(STANDARD.encode(self.0.as_slice()))
     }
 
     /// The public half.
@@ -86,7 +96,24 @@ impl PrivateKey {
 
     /// The form in which secrets are exchanged; it wipes itself as well.
     pub(crate) fn to_static_secret(&self) -> x25519_dalek::StaticSecret {
-        x25519_dalek::StaticSecret::from(self.0)
+        x25519_dalek::StaticSecret::from(*self.0)
+    }
+}
+
+impl Drop for PrivateKey {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl ZeroizeOnDrop for PrivateKey {}
+
+impl From<PrivateKey> for OwnKeys {
+    fn from(newest: PrivateKey) -> Self {
+        Self {
+            newest,
+            older: None,
+        }
     }
 }
 

@@ -6,8 +6,9 @@
 
 use crate::batch::{Batch, Datagrams};
 use crate::engine::{Engine as _, Handshake, LaneEngine, Memory, Opened};
-use crate::key::{PresharedKey, PrivateKey, PublicKey};
+use crate::key::{PresharedKey, PublicKey};
 use crate::node::NodeId;
+use crate::own_key::OwnKey;
 use crate::reject::{Drops, Reject};
 use crate::wireguard::Message;
 use std::fmt;
@@ -17,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
 mod active;
+mod change;
 mod number;
 mod waiting;
 use active::Active;
@@ -39,7 +41,7 @@ const ANSWERS: u8 = 8;
 
 /// The keys of one lane pair and what was made of them.
 pub struct Lane {
-    private: Arc<PrivateKey>,
+    key: Arc<OwnKey>,
     peer: NodeId,
     /// Of this node's lanes the one whose key, socket and threads it has.
     own: LaneNumber,
@@ -73,6 +75,8 @@ struct LaneState {
     withdrawn: bool,
     /// No state asks for this lane any more.
     closed: bool,
+    /// When a session was last asked for, though nobody needed one.
+    knocked: Option<Instant>,
     totals: Totals,
 }
 
@@ -102,7 +106,7 @@ pub(crate) struct Snapshot {
 /// What a lane is made of.
 pub(crate) struct LaneKeys<'a> {
     pub(crate) own: LaneNumber,
-    pub(crate) private: &'a Arc<PrivateKey>,
+    pub(crate) key: &'a Arc<OwnKey>,
     /// Random upper 24 bits of the session indices.
     pub(crate) index: u32,
     /// What waited is sent by [`Lane::send_released`] alone.
@@ -112,7 +116,7 @@ pub(crate) struct LaneKeys<'a> {
 impl Lane {
     pub(crate) fn new(peer: NodeId, desired: &crate::state::Lane, keys: &LaneKeys<'_>) -> Self {
         Self {
-            private: Arc::clone(keys.private),
+            key: Arc::clone(keys.key),
             peer,
             own: keys.own,
             ordered: keys.ordered,
@@ -130,6 +134,7 @@ impl Lane {
                 endpoint: desired.endpoint,
                 withdrawn: false,
                 closed: false,
+                knocked: None,
                 totals: Totals::default(),
             }),
         }
@@ -160,13 +165,6 @@ impl Lane {
         self.silent.load(Ordering::Relaxed)
     }
 
-    /// Whether this node wants anything of it: it has a session or asks for one.
-    pub(crate) fn is_alive(&self, now: Instant) -> bool {
-        let state = self.lock();
-        let active = state.active.as_ref().filter(|_| !state.closed);
-        active.is_some_and(|active| active.is_ready(now) || active.is_wanted())
-    }
-
     /// The random upper 24 bits of its session indices.
     pub(crate) fn index(&self) -> u32 {
         self.index
@@ -175,17 +173,6 @@ impl Lane {
     /// Whether a pre-shared key is in use.
     pub fn has_preshared_key(&self) -> bool {
         self.preshared_key.is_some()
-    }
-
-    /// Whether this lane is what a state asks for, so that its sessions may go on.
-    pub(crate) fn serves(
-        &self,
-        peer: NodeId,
-        own: LaneNumber,
-        desired: &crate::state::Lane,
-    ) -> bool {
-        (self.peer, self.own, self.public_key) == (peer, own, desired.public_key)
-            && self.preshared_key == desired.preshared_key
     }
 
     /// Where the peer is reached, if there is a session.
@@ -224,14 +211,20 @@ impl Lane {
         active.get_or_insert_with(|| {
             self.awake.store(true, Ordering::Relaxed);
             let preshared = self.preshared_key.as_ref();
-            let engine = LaneEngine::resume(&self.private, &self.public_key, preshared, memory);
+            let engine = LaneEngine::resume(&self.key.private, &self.public_key, preshared, memory);
             Box::new(Active::new(engine))
         })
     }
 
     /// Lets go of an engine that nobody needs any more.
     fn rest(&self, state: &mut LaneState) {
-        if let Some(active) = state.active.take_if(|active| active.is_idle()) {
+        if state.active.as_ref().is_some_and(|active| active.is_idle()) {
+            self.let_go(state);
+        }
+    }
+
+    fn let_go(&self, state: &mut LaneState) {
+        if let Some(active) = state.active.take() {
             state.memory = active.engine.memory();
             self.awake.store(false, Ordering::Relaxed);
         }
@@ -279,6 +272,9 @@ impl Lane {
 
     /// What waits, for another lane to send.
     pub(crate) fn take_waiting(&self) -> Batch<()> {
+        if !self.awake.load(Ordering::Relaxed) {
+            return Batch::default();
+        }
         let mut state = self.lock();
         let active = state.active.as_mut();
         active.map_or_else(Batch::default, |active| active.waiting.take())
@@ -331,32 +327,10 @@ impl Lane {
             active.waiting.push(plaintext, now, drops);
         }
         active.wanted = Some(now);
+        active.knocks = false;
         active.initiate(false, state.endpoint, now, out);
         self.show(state, now);
         false
-    }
-
-    /// Makes no session any more, for another pair has taken this one's place. Returns whether nothing has come by the last
-    /// session for `quiet`, or there is none: then the lane can be ended.
-    pub(crate) fn withdraw(&self, quiet: Duration, now: Instant) -> bool {
-        let mut state = self.lock();
-        state.withdrawn = true;
-        let active = state.active.as_ref().filter(|active| active.is_ready(now));
-        active.is_none_or(|active| {
-            let lately = |at| now.saturating_duration_since(at) < quiet;
-            !active.last_received.is_some_and(lately)
-        })
-    }
-
-    /// Ends the lane, and wipes its keys; what still waited is the caller's.
-    pub(crate) fn close(&self) -> Batch<()> {
-        let mut state = self.lock();
-        state.closed = true;
-        for shown in [&self.awake, &self.proven, &self.silent, &self.released] {
-            shown.store(false, Ordering::Relaxed);
-        }
-        let active = state.active.take();
-        active.map_or_else(Batch::default, |mut active| active.waiting.take())
     }
 
     /// Opens data messages that came from `from`. What waited goes out if they made a session.
@@ -446,6 +420,7 @@ impl Lane {
         }
         out.push(&reply, from);
         active.unanswered = None;
+        active.knocks = false;
         // An answer to our own initiation is fresh. An initiation may be an old one that somebody
         // else sends again: it is answered where it came from, and moves nothing until data opens.
         let fresh = matches!(kind, Message::Response { .. });
@@ -469,6 +444,7 @@ impl Lane {
         if state.endpoint.is_some() && !state.closed && !state.withdrawn {
             let active = self.wake(&mut state.active, state.memory);
             active.wanted = Some(now);
+            active.knocks = false;
             active.initiate(true, state.endpoint, now, out);
         }
     }
@@ -496,6 +472,13 @@ impl Lane {
             if !state.withdrawn {
                 active.try_again(state.endpoint, now, out);
             }
+        }
+        if state
+            .active
+            .as_ref()
+            .is_some_and(|active| active.knocked_in_vain(now))
+        {
+            self.let_go(state);
         }
         self.rest(state);
         self.show(state, now);

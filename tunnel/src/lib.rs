@@ -42,6 +42,7 @@ pub mod offload;
 pub mod outbound;
 pub mod outgoing;
 pub mod overlay;
+mod own_key;
 pub mod owners;
 pub mod probe;
 pub mod reassembly;

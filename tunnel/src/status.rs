@@ -24,6 +24,9 @@ pub struct Status {
     pub port: u16,
     /// The node's WireGuard keys in base64, one a lane.
     pub public_keys: Vec<String>,
+    /// While they take the place of others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_change: Option<KeyChange>,
     /// Its lanes.
     #[serde(default)]
     pub lanes: NodeLanes,
@@ -39,6 +42,20 @@ pub struct Status {
     pub counters: Counters,
     /// Which of the kernel's offloads are in use.
     pub offloads: BTreeMap<Offload, Standing>,
+}
+
+/// A change of this node's own keys that is going on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyChange {
+    /// The keys before in base64, by which peers that are late still come.
+    pub old_public_keys: Vec<String>,
+    /// Milliseconds since it began, or since the data plane started.
+    pub age_ms: u64,
+    /// Peers that have not shown yet that they know the new keys.
+    pub late: Vec<NodeId>,
+    /// Peers with a session by the old ones.
+    pub in_use: Vec<NodeId>,
 }
 
 /// How many lanes the node has.

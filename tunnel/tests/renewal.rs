@@ -137,3 +137,23 @@ fn a_key_that_was_replaced_opens_nothing_in_the_end() {
     assert!(world.nodes[1].delivered.is_empty());
     assert_ne!(world.dropped(1), before, "refused by a name");
 }
+
+#[test]
+fn a_change_may_be_taken_back() {
+    for wait in [1, 11, 25] {
+        let mut world = World::new();
+        carry(&mut world, Duration::from_secs(1));
+        for key in [Some(1), None] {
+            for node in 0..2 {
+                tell(&mut world, node, key);
+            }
+            carry(&mut world, Duration::from_secs(wait));
+        }
+        carry(&mut world, Duration::from_secs(400));
+        for node in 0..2 {
+            let status = &world.nodes[node].device.peer_status(world.now)[0];
+            let age = status.lanes[0].handshake_age_ms;
+            assert!(age.is_some(), "no session by the key in force");
+        }
+    }
+}

@@ -213,7 +213,9 @@ impl Conversation {
             | Refusal::NotTheAgent
             | Refusal::UnknownPeer
             | Refusal::GuardFailed
-            | Refusal::NotPersisted => self.refused = Some(state.digest()),
+            | Refusal::NotPersisted
+            | Refusal::KeyChangeGoingOn
+            | Refusal::NoKeyChange => self.refused = Some(state.digest()),
         }
     }
 }

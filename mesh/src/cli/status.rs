@@ -5,6 +5,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use hawser_tunnel::control::{Request, Response, Role};
 use hawser_tunnel::io::control_client::ControlClient;
 use hawser_tunnel::liveness::State;
+use hawser_tunnel::node::NodeId;
 use hawser_tunnel::offload::Standing;
 use hawser_tunnel::status::{PeerLiveness, PeerStatus, Status};
 use std::collections::BTreeMap;
@@ -51,6 +52,16 @@ fn text(status: &Status) -> Result<String, std::fmt::Error> {
     )?;
     writeln!(text, "agent     {agent}, state revision {revision}")?;
     writeln!(text, "key       {}", status.public_keys.join(" "))?;
+    if let Some(change) = &status.key_change {
+        writeln!(
+            text,
+            "old key   {}, since {}; peers that have not shown that they know the new one: {}, with a session by the old: {}",
+            change.old_public_keys.join(" "),
+            age(change.age_ms),
+            named(&change.late),
+            named(&change.in_use)
+        )?;
+    }
     let lanes = status.lanes;
     if lanes.all > 1 {
         writeln!(text, "lanes     {}, {} open", lanes.all, lanes.open)?;
@@ -139,6 +150,17 @@ fn peers(peers: &[PeerStatus]) -> Table {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
+}
+
+/// How many peers, and a few of them.
+fn named(peers: &[NodeId]) -> String {
+    const FEW: usize = 3;
+    let few: Vec<_> = peers.iter().take(FEW).map(NodeId::to_string).collect();
+    let more = if peers.len() > FEW { ", ..." } else { "" };
+    match few.as_slice() {
+        [] => "0".to_owned(),
+        few => format!("{} ({}{more})", peers.len(), few.join(", ")),
+    }
 }
 
 /// The state, and the figure that matters in it.

@@ -127,6 +127,8 @@ fn name(request: &Request) -> &'static str {
         Request::Counters => "counters",
         Request::Liveness => "liveness",
         Request::Rekey { .. } => "rekey",
+        Request::NewKeys => "newKeys",
+        Request::ForgetKeys => "forgetKeys",
         Request::Capture(_) => "capture",
     }
 }
@@ -181,6 +183,13 @@ fn answer(request: Request, told: &mut Told) -> Response {
         Request::Status => Response::Status(Box::new(status())),
         Request::Liveness => Response::Liveness(told.liveness.clone()),
         Request::Rekey { .. } => Response::Rekeying { lanes: 1 },
+        Request::NewKeys => Response::NewKeys {
+            public_keys: vec!["newer".to_owned()],
+        },
+        Request::ForgetKeys => Response::Refused {
+            reason: Refusal::NoKeyChange,
+            detail: "no change of keys is going on".to_owned(),
+        },
         Request::Counters | Request::Capture(_) => Response::Counters(Counters::default()),
     }
 }
@@ -193,6 +202,7 @@ fn status() -> Status {
         device: "hawser0".to_owned(),
         port: 51820,
         public_keys: Vec::new(),
+        key_change: None,
         lanes: NodeLanes { all: 1, open: 1 },
         uptime_ms: 1,
         agent_connected: false,

@@ -202,6 +202,15 @@ impl Answer for Plane {
                 let lanes = self.device.rekey(peer, Instant::now(), &mut out);
                 Response::Rekeying { lanes }
             }
+            // Their files are the data plane's affair.
+            Request::NewKeys => refused(Refusal::KeyChangeGoingOn, "no files"),
+            Request::ForgetKeys => {
+                let late = self.device.key_change(Instant::now());
+                let late = late.map_or(0, |change| change.late.len());
+                let mut out = Datagrams::default();
+                self.device.forget_keys(Instant::now(), &mut out);
+                Response::KeysForgotten { late }
+            }
         })
     }
 

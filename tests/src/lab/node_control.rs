@@ -51,6 +51,18 @@ impl Node {
         Ok(lanes)
     }
 
+    /// Has the node change its WireGuard keys; returns the new public ones, one a lane.
+    ///
+    /// # Errors
+    /// When nobody answers, or the change before still goes on.
+    pub fn new_keys(&self) -> Result<Vec<String>> {
+        let response = self.control()?.request(&Request::NewKeys)?;
+        let Response::NewKeys { public_keys } = response else {
+            bail!("node {}: asked for new keys, got {response:?}", self.name);
+        };
+        Ok(public_keys)
+    }
+
     /// Handshakes that led to a session since the data plane started, with all peers together.
     ///
     /// # Errors

@@ -6,7 +6,9 @@ use hawser_tests::depth::is_soak;
 use hawser_tests::lab::{Lab, Topology, wait_until};
 use hawser_tests::say;
 use hawser_tunnel::control::{Request, Response};
+use hawser_tunnel::io::key_file;
 use hawser_tunnel::key::{PrivateKey, PublicKey};
+use hawser_tunnel::lane::LaneNumber;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _};
 use std::net::UdpSocket;
@@ -241,6 +243,48 @@ fn keys_of_a_peer_that_was_removed_are_not_in_memory() -> Result<()> {
         format!("session keys of a peer that was removed: {left:?}, in {places:?}")
     })?;
     ensure!(preshared == 0, "{preshared} copies of its pre-shared key");
+    Ok(())
+}
+
+/// The node's newest key as it is on disk, and as it is when it is used.
+fn own_key(known: &Known) -> Result<[Secret; 2]> {
+    let key = key_file::load_or_make(&known.lab.node("east-1").state_dir(), LaneNumber::FIRST)?;
+    // A type for keys that are no secret: in this test none is.
+    let key: PublicKey = key.to_base64().parse()?;
+    let mut used = *key.as_bytes();
+    used[0] &= 0xf8;
+    used[31] = used[31] & 0x7f | 0x40;
+    Ok([*key.as_bytes(), used])
+}
+
+#[test]
+fn a_key_of_the_nodes_own_that_another_took_the_place_of_is_not_in_memory() -> Result<()> {
+    let mut known = Known::meet()?;
+    known.shake()?;
+    let old = own_key(&known)?;
+    known.lab.node("east-1").new_keys()?;
+    let new = own_key(&known)?;
+    ensure!(old != new, "no other key on disk");
+    // By the old key, which the node still has.
+    known.shake()?;
+    for (key, name) in [(old, "old"), (new, "new")] {
+        let found = !known.find(&key)?[0].is_empty();
+        ensure!(found, "the {name} key in use was not found");
+    }
+    let response = known
+        .lab
+        .node("east-1")
+        .control()?
+        .request(&Request::ForgetKeys)?;
+    ensure!(
+        response == Response::KeysForgotten { late: 1 },
+        "{response:?}"
+    );
+    let left = || -> Result<usize> { Ok(known.find(&old)?.iter().map(Vec::len).sum()) };
+    let erased = wait_until("the old key is erased", ERASED, || Ok(left()? == 0));
+    erased.with_context(|| format!("the old key is in {:?}", known.find(&old)))?;
+    ensure!(!known.find(&new)?[0].is_empty(), "the new one is gone too");
+    ensure!(own_key(&known)? == new, "another key on disk");
     Ok(())
 }
 

@@ -41,6 +41,11 @@ impl Control {
             frozen,
         }
     }
+
+    /// Whether one data plane takes over from another.
+    pub(super) fn is_frozen(&self) -> bool {
+        self.frozen
+    }
 }
 
 impl DataPlane {
@@ -214,7 +219,7 @@ impl DataPlane {
         }
     }
 
-    fn public_keys(&self) -> Vec<String> {
+    pub(super) fn public_keys(&self) -> Vec<String> {
         self.device
             .public_keys()
             .map(|key| key.to_string())
@@ -237,6 +242,7 @@ impl DataPlane {
             device: self.options.device.clone(),
             port: self.options.port,
             public_keys: self.public_keys(),
+            key_change: self.device.key_change(now),
             lanes: NodeLanes {
                 all: u8::try_from(self.lanes.len()).unwrap_or(u8::MAX),
                 open: self.open_lanes.load(Ordering::Relaxed),
@@ -255,7 +261,7 @@ impl DataPlane {
     }
 }
 
-fn refused(reason: Refusal, detail: impl Into<String>) -> Response {
+pub(super) fn refused(reason: Refusal, detail: impl Into<String>) -> Response {
     Response::Refused {
         reason,
         detail: detail.into(),
@@ -290,7 +296,11 @@ impl Answer for DataPlane {
         let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
         let control = &mut *control;
         let sets = matches!(request, Request::Replace { .. } | Request::Change { .. });
-        if control.frozen && (sets || matches!(request, Request::Rekey { .. })) {
+        let begins = matches!(
+            request,
+            Request::Rekey { .. } | Request::NewKeys | Request::ForgetKeys
+        );
+        if control.frozen && (sets || begins) {
             return None;
         }
         if sets && control.agent != Some(session) {
@@ -315,6 +325,8 @@ impl Answer for DataPlane {
             Request::Counters => Response::Counters(self.counters(control)),
             Request::Liveness => Response::Liveness(self.device.liveness(clock::now())),
             Request::Rekey { peer } => self.rekey(peer),
+            Request::NewKeys => self.make_new_keys(),
+            Request::ForgetKeys => self.forget_old_keys(),
             Request::Capture(_) => {
                 refused(Refusal::Protocol, "a capture takes the whole connection")
             }

@@ -1,14 +1,14 @@
 //! Messages of handshakes: who may have them looked at, and which pairs of lanes they are for.
 
 use super::Device;
-use super::own_lane::OwnLane;
 use crate::batch::Datagrams;
 use crate::forwarding::Forwarding;
 use crate::handshake_limit::HandshakeLimits;
 use crate::lane::{Lane, LaneNumber};
 use crate::outgoing::ByLane;
+use crate::own_key::OwnKey;
 use crate::reject::Reject;
-use crate::wireguard::{Mac1, Message};
+use crate::wireguard::Message;
 use std::net::SocketAddr;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -21,7 +21,7 @@ impl Device {
     /// has a share of its own.
     fn admit(
         &self,
-        own: &OwnLane,
+        own: &OwnKey,
         message: &[u8],
         from: SocketAddr,
         now: Instant,
@@ -61,23 +61,26 @@ impl Device {
         out: &mut impl ByLane,
     ) -> Result<(), Reject> {
         let lane_of = |receiver| table.lane_by_index(receiver).map(|(_, lane)| lane);
-        let number = own;
-        let own = self.own(number);
         let lane = match Message::parse(message)? {
             Message::Initiation => {
-                verify_mac1(&own.mac1, message)?;
-                self.admit(own, message, from, now, out.of(number))?;
-                let key = crate::engine::initiator(&own.private, &own.public, message)?;
-                let lanes = table.lanes_by_key(number, &key);
-                let done = answer(lanes, message, from, now, out);
-                lanes.iter().for_each(|lane| self.note_released(lane));
+                // A peer that has not learnt of a newer key of ours asks for the older.
+                let keys = self.own(own).keys();
+                let key = keys.addressed(message).ok_or(Reject::WgMac1)?;
+                self.admit(key, message, from, now, out.of(own))?;
+                let initiator = crate::engine::initiator(&key.private, &key.public, message)?;
+                let lanes = table.lanes_by_key(own, &initiator).iter();
+                let lanes = lanes.filter(|lane| lane.key().public == key.public);
+                let done = answer(lanes.clone(), message, from, now, out);
+                lanes.for_each(|lane| self.note_released(lane));
                 return done;
             }
             // An answer names an index that only our initiation carried: whoever does not know one
             // is done with before any limit, and uses up nobody's share.
             Message::Response { receiver } => {
                 let lane = lane_of(receiver).ok_or(Reject::WgUnknownIndex)?;
-                verify_mac1(&self.own(lane.own()).mac1, message)?;
+                if !lane.key().mac1.verify(message) {
+                    return Err(Reject::WgMac1);
+                }
                 lane
             }
             Message::Cookie { receiver } => lane_of(receiver).ok_or(Reject::WgUnknownIndex)?,
@@ -91,8 +94,8 @@ impl Device {
 
 /// Answers an initiation for every pair that it may be for. It does not tell which pre-shared key its sender has: while one
 /// is changed there are two, each side may be late, and the sender takes the answer that is right.
-fn answer(
-    lanes: &[Arc<Lane>],
+fn answer<'a>(
+    lanes: impl Iterator<Item = &'a Arc<Lane>>,
     message: &[u8],
     from: SocketAddr,
     now: Instant,
@@ -107,11 +110,4 @@ fn answer(
         };
     }
     outcome
-}
-
-fn verify_mac1(mac1: &Mac1, message: &[u8]) -> Result<(), Reject> {
-    match mac1.verify(message) {
-        true => Ok(()),
-        false => Err(Reject::WgMac1),
-    }
 }

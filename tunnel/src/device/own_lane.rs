@@ -1,38 +1,40 @@
 //! This node's own lanes: their keys, and whom a session is told of for which packets waited.
 
 use super::Device;
-use crate::cookie::Cookies;
-use crate::key::{PrivateKey, PublicKey};
+use crate::key::OwnKeys;
 use crate::lane::{Lane, LaneNumber};
 use crate::outgoing::ByLane;
-use crate::wireguard::Mac1;
+use crate::own_key::Generations;
+use arc_swap::ArcSwap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-/// One of this node's lanes: its key, and what only depends on that.
+/// One of this node's lanes.
 #[derive(Debug)]
 pub(super) struct OwnLane {
-    pub(super) private: Arc<PrivateKey>,
-    pub(super) public: PublicKey,
-    pub(super) mac1: Mac1,
-    pub(super) cookies: Mutex<Cookies>,
+    keys: ArcSwap<Generations>,
     /// Pairs that a session came for while packets waited.
     released: Mutex<Vec<Arc<Lane>>>,
     has_released: AtomicBool,
 }
 
 impl OwnLane {
-    pub(super) fn new(private: PrivateKey) -> Self {
-        let public = private.public();
+    pub(super) fn new(keys: OwnKeys) -> Self {
         Self {
-            mac1: Mac1::new(&public),
-            cookies: Mutex::new(Cookies::new(&public)),
+            keys: ArcSwap::from_pointee(Generations::new(keys)),
             released: Mutex::default(),
             has_released: AtomicBool::new(false),
-            public,
-            private: Arc::new(private),
         }
+    }
+
+    /// The keys by which it is reached now.
+    pub(super) fn keys(&self) -> Arc<Generations> {
+        self.keys.load_full()
+    }
+
+    pub(super) fn set_keys(&self, keys: Generations) {
+        self.keys.store(Arc::new(keys));
     }
 }
 

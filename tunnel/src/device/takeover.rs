@@ -18,6 +18,7 @@ impl Device {
         let in_use = lanes(table.as_deref()).filter_map(|lane| {
             Some(InUse {
                 own: lane.own(),
+                own_key: Some(lane.key().public),
                 public_key: lane.public_key(),
                 endpoint: lane.in_use(now)?,
             })
@@ -50,8 +51,11 @@ impl Device {
         let mut count = 0;
         for in_use in &control.inheritance.in_use {
             let lanes = table.lanes_by_key(in_use.own, &in_use.public_key);
-            if let Some(lane) = lanes.first()
-                && lane.in_use(now).is_none()
+            // By whichever of our keys the peer is reached.
+            let reached = lanes.iter().any(|lane| lane.in_use(now).is_some());
+            let mut same = lanes.iter().filter(|lane| in_use.is_of(lane.key().public));
+            if let Some(lane) = same.next()
+                && !reached
             {
                 count += 1;
                 if press {
@@ -79,7 +83,7 @@ impl Device {
                 .table()
                 .is_some_and(|table| table.lane_by_index(receiver).is_some()),
             Ok(Message::Initiation | Message::Response { .. }) => {
-                !self.own(own).mac1.verify(datagram)
+                self.own(own).keys().addressed(datagram).is_none()
             }
             Ok(Message::Cookie { .. }) => false,
             Err(_) => true,

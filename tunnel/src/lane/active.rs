@@ -19,6 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// own; this is for those that it gave up.
 const RETRY: Duration = Duration::from_millis(5_333);
 
+/// An answer comes within this, or not at all; less than it takes the engine to ask again.
+const ANSWER: Duration = Duration::from_secs(4);
+
 /// WireGuard's KEEPALIVE_TIMEOUT: who got data shows after this that it is there, if it has said nothing since. The engine
 /// does so first; this is for data of a session on which nothing could be sent then.
 const KEEPALIVE: Duration = Duration::from_secs(10);
@@ -44,6 +47,8 @@ pub(super) struct Active {
     pub(super) made: Option<Instant>,
     /// Since when a session is wanted that is not there.
     pub(super) without: Option<Instant>,
+    /// A session is asked for that nobody needs: once, and no more if nobody answers.
+    pub(super) knocks: bool,
     last_initiation: Option<Instant>,
     /// When a cookie made us initiate again before it was time.
     last_cookie: Option<Instant>,
@@ -62,6 +67,7 @@ impl Active {
             last_received: None,
             made: None,
             without: None,
+            knocks: false,
             last_initiation: None,
             last_cookie: None,
         }
@@ -73,6 +79,12 @@ impl Active {
 
     pub(super) fn is_wanted(&self) -> bool {
         self.wanted.is_some() || !self.waiting.is_empty()
+    }
+
+    /// Whether a session was asked for that nobody needs, and there was no answer.
+    pub(super) fn knocked_in_vain(&self, now: Instant) -> bool {
+        let late = |at| now.saturating_duration_since(at) >= ANSWER;
+        self.knocks && !self.is_wanted() && self.last_initiation.is_some_and(late)
     }
 
     /// Whether nobody has or wants a session.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::engine::Opened;
+use crate::key::PrivateKey;
 
 const TICK: Duration = Duration::from_millis(100);
 
@@ -29,7 +30,7 @@ fn lane(own: u8, peer: u8) -> Lane {
     let keys = LaneKeys {
         own: LaneNumber::FIRST,
         ordered: false,
-        private: &Arc::new(PrivateKey::from_random([own; 32])),
+        key: &Arc::new(OwnKey::new(PrivateKey::from_random([own; 32]))),
         index: 0x00ab_cd00 | u32::from(own),
     };
     Lane::new("1/1".parse().unwrap(), &desired, &keys)

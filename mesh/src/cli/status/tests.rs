@@ -1,6 +1,6 @@
 use super::*;
 use hawser_tunnel::offload::Offload;
-use hawser_tunnel::status::{Counters, LaneStatus, NodeLanes, Pids, PodMtu};
+use hawser_tunnel::status::{Counters, KeyChange, LaneStatus, NodeLanes, Pids, PodMtu};
 
 fn status() -> Status {
     let lane = |endpoint: Option<&str>, handshake_age_ms| LaneStatus {
@@ -32,6 +32,7 @@ fn status() -> Status {
         device: "hawser0".to_owned(),
         port: 51820,
         public_keys: vec!["key".to_owned(), "other".to_owned()],
+        key_change: None,
         lanes: NodeLanes { all: 2, open: 1 },
         uptime_ms: 61_000,
         agent_connected: true,
@@ -89,6 +90,26 @@ without   udp-gro: switched off
  MissingOption          7
 ";
     assert_eq!(text(&status()).unwrap(), wanted);
+}
+
+#[test]
+fn who_changes_keys_sees_who_is_late() {
+    let mut status = status();
+    status.key_change = Some(KeyChange {
+        old_public_keys: vec!["before".to_owned()],
+        age_ms: 60_000,
+        late: (1..=4)
+            .map(|index| format!("2/{index}").parse().unwrap())
+            .collect(),
+        in_use: Vec::new(),
+    });
+    let text = text(&status).unwrap();
+    let line = text.lines().find(|line| line.starts_with("old key"));
+    assert_eq!(
+        line.unwrap(),
+        "old key   before, since 1m0s; peers that have not shown that they know the new one: \
+         4 (2/1, 2/2, 2/3, ...), with a session by the old: 0"
+    );
 }
 
 #[test]
