@@ -1,6 +1,6 @@
 //! What the agent sets, repairs and leaves alone.
 
-use crate::ground::{Ground, NODE, SOON, WEST_2, until, within};
+use crate::ground::{Ground, NODE, WEST_2, until, within};
 use std::time::Duration;
 
 /// A repair is done within this time, on a busy machine too.
