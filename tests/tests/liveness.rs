@@ -146,6 +146,16 @@ fn figures(times: &mut [Duration]) -> String {
     )
 }
 
+/// What a node told of the lives of others, the last of it.
+fn told(node: &Node) -> String {
+    let log = node.keeper_log();
+    let lines: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("peer is"))
+        .collect();
+    lines[lines.len().saturating_sub(8)..].join("\n")
+}
+
 #[test]
 fn every_kind_of_death_is_known_in_time_and_ends_at_once() -> Result<()> {
     let mut lab = Lab::running(Topology::two_by_two().wired(1))?;
@@ -172,7 +182,11 @@ fn every_kind_of_death_is_known_in_time_and_ends_at_once() -> Result<()> {
             );
             alive.push(took);
             let peer = look.look()?.context("it is watched")?;
-            ensure!(peer.deaths == 1, "{death:?} {round}: {peer:?}");
+            ensure!(
+                peer.deaths == 1,
+                "{death:?} {round}: {peer:?}; told:\n{}",
+                told(lab.node(WATCHER))
+            );
             watch(lab.node(WATCHER), PEER, false)?;
             wait_until("nobody is watched", PATIENCE, || Ok(look.look()?.is_none()))?;
         }

@@ -186,13 +186,19 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_an_error_and_no_zero() {
-        let refused = parse(&json!({"error": "unable to connect"}));
+        let refused = parse(&json!({"error": "unable to connect"}), "cubic");
         assert_eq!(refused.unwrap_err().to_string(), "unable to connect");
-        let sums = |received: Value, sent: Value| json!({"end": {"sum_received": received, "sum_sent": sent}});
+        let sums = |received: Value, sent: Value| json!({"end": {"sender_tcp_congestion": "cubic", "sum_received": received, "sum_sent": sent}});
         let received = json!({"bytes": 500, "bits_per_second": 2000.0});
-        assert!(parse(&sums(received, json!({}))).is_err());
-        assert!(parse(&sums(json!({"bytes": 500}), json!({"retransmits": 0}))).is_err());
+        assert!(parse(&sums(received, json!({})), "cubic").is_err());
+        assert!(
+            parse(
+                &sums(json!({"bytes": 500}), json!({"retransmits": 0})),
+                "cubic"
+            )
+            .is_err()
+        );
         let nothing = json!({"bytes": 0, "bits_per_second": 0.0});
-        assert!(parse(&sums(nothing, json!({"retransmits": 0}))).is_err());
+        assert!(parse(&sums(nothing, json!({"retransmits": 0})), "cubic").is_err());
     }
 }
