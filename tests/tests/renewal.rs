@@ -62,14 +62,16 @@ fn proven(node: &Node, peer: &str) -> Result<bool> {
     Ok(lane["presharedKey"] == true && lane["handshakeAgeMs"].is_u64())
 }
 
+/// Waits until as many packets have arrived as one flow sends in a time.
+fn on(load: &SequenceLoad, time: Duration) -> Result<()> {
+    let goal = load.received() + u64::from(RATE) * u64::try_from(time.as_millis())? / 1_000;
+    wait_until("packets go on", PATIENCE, || Ok(load.received() >= goal))
+}
+
 #[test]
 fn preshared_keys_change_under_load_in_every_order_and_no_packet_is_lost() -> Result<()> {
     let mut lab = Lab::running(Topology::two_by_two())?;
     let load = SequenceLoad::start(&lab, LoadSpec::all_pairs(&lab, RATE))?;
-    let on = |load: &SequenceLoad, time: Duration| {
-        let goal = load.received() + u64::from(RATE) * u64::try_from(time.as_millis())? / 1_000;
-        wait_until("packets go on", PATIENCE, || Ok(load.received() >= goal))
-    };
     on(&load, Duration::from_millis(500))?;
     let start = Instant::now();
     let count = rounds(10, 100);
@@ -159,10 +161,6 @@ fn is_over(node: &Node) -> Result<bool> {
 fn own_keys_change_under_load_in_every_order_and_no_packet_is_lost() -> Result<()> {
     let mut lab = Lab::running(Topology::two_by_two())?;
     let load = SequenceLoad::start(&lab, LoadSpec::all_pairs(&lab, RATE))?;
-    let on = |load: &SequenceLoad, time: Duration| {
-        let goal = load.received() + u64::from(RATE) * u64::try_from(time.as_millis())? / 1_000;
-        wait_until("packets go on", PATIENCE, || Ok(load.received() >= goal))
-    };
     on(&load, Duration::from_millis(500))?;
     let names: Vec<String> = lab
         .nodes()

@@ -64,24 +64,9 @@ fn restart(world: &mut World, node: usize, keys: OwnKeys, told: u8) {
     world.settle();
 }
 
-/// Lets time pass with a packet each way in every step; all arrive.
-fn carry_by(world: &mut World, step: Duration, time: Duration) {
-    let end = world.now + time;
-    while world.now < end {
-        for node in 0..2 {
-            world.frame(node, &udp(pod(node), pod(1 - node), b"on and on"));
-        }
-        world.settle();
-        for node in 0..2 {
-            let delivered = world.nodes[node].delivered.drain(..).count();
-            assert_eq!(delivered, 1, "to node {node}");
-        }
-        world.pass(step);
-    }
-}
-
+/// Packets go on for a while; all arrive.
 fn carry(world: &mut World, time: Duration) {
-    carry_by(world, STEP, time);
+    world.carry(STEP, time);
 }
 
 /// Lets the changes come to their end, and shows that the new keys carry for ever.
@@ -93,7 +78,7 @@ fn come_to_an_end(world: &mut World, nodes: &[usize]) {
         forget(world, node);
         carry(world, SECOND);
     }
-    carry_by(world, SECOND, 400 * SECOND);
+    world.carry(SECOND, 400 * SECOND);
     for node in 0..2 {
         let status = &world.nodes[node].device.peer_status(world.now)[0];
         assert!(status.lanes[0].handshakes > 0, "no session by the new key");
@@ -120,7 +105,7 @@ fn a_peer_may_be_late_by_a_day_and_is_not_pressed() {
     carry(&mut world, SECOND);
     change(&mut world, 0, 1);
     let before = world.on_wire[&1];
-    carry_by(&mut world, SECOND, 3 * HOUR);
+    world.carry(SECOND, 3 * HOUR);
     // By the old pair each end renews in its turn, once in two minutes; the new pair tries for 90 s, then knocks twice a
     // minute.
     let initiations = world.on_wire[&1] - before;
@@ -132,7 +117,7 @@ fn a_peer_may_be_late_by_a_day_and_is_not_pressed() {
         (&[peer][..], &[peer][..])
     );
     assert_eq!(change.old_public_keys, [key(0, 0).public().to_string()]);
-    carry_by(&mut world, 10 * SECOND, OLD_KEY);
+    world.carry(10 * SECOND, OLD_KEY);
     assert!(!may_forget(&world, 0), "it has a session by the old key");
     tell(&mut world, 1, 1);
     come_to_an_end(&mut world, &[0]);
@@ -143,7 +128,7 @@ fn a_late_peer_that_begins_nothing_itself_is_found() {
     let mut world = World::new();
     carry(&mut world, SECOND);
     change(&mut world, 0, 1);
-    carry_by(&mut world, SECOND, HOUR);
+    world.carry(SECOND, HOUR);
     // It is not told where the node is.
     let mut told = state(1, PeerKind::Native);
     for peer in told.peers.values_mut() {
@@ -153,7 +138,7 @@ fn a_late_peer_that_begins_nothing_itself_is_found() {
     world.mute[1] = true;
     world.apply(1, told);
     world.mute[1] = false;
-    carry_by(&mut world, SECOND, 60 * SECOND);
+    world.carry(SECOND, 60 * SECOND);
     come_to_an_end(&mut world, &[0]);
 }
 
@@ -224,7 +209,7 @@ fn a_hundred_changes_lose_nothing() {
         }
         forget(&mut world, node);
     }
-    carry_by(&mut world, SECOND, 400 * SECOND);
+    world.carry(SECOND, 400 * SECOND);
 }
 
 #[test]

@@ -327,9 +327,16 @@ fn a_death_is_asked_for_only_where_peers_are_watched_and_told_once() {
     let agent = ground.start_agent();
     until("a state is in force", || data_plane.in_force().is_some());
     agent.says("kernel stands");
-    // Long enough for it to be asked several times.
-    std::thread::sleep(std::time::Duration::from_secs(1));
     assert_eq!(data_plane.requests(), ["hello", "revision", "replace"]);
+    // The file is looked at about as often as the data plane would be asked: meanwhile it is not.
+    let both = NODE.to_owned() + WEST_2;
+    for (text, peers) in [(&*both, 2), (NODE, 1)].repeat(3) {
+        ground.configure(text);
+        until("the file is in force", || {
+            data_plane.in_force().unwrap().1.peers.len() == peers
+        });
+    }
+    assert_eq!(data_plane.requests(), ["change"; 6]);
 
     ground.configure(&(NODE.to_owned() + "    watched: true\n"));
     until("the peer is watched", || {

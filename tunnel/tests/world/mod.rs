@@ -247,6 +247,22 @@ impl World {
         }
     }
 
+    /// Lets time pass with a packet each way in every step; all arrive.
+    pub fn carry(&mut self, step: Duration, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            for node in 0..2 {
+                self.frame(node, &udp(pod(node), pod(1 - node), b"on and on"));
+            }
+            self.settle();
+            for node in 0..2 {
+                let delivered = self.nodes[node].delivered.drain(..).count();
+                assert_eq!(delivered, 1, "to node {node}");
+            }
+            self.pass(step);
+        }
+    }
+
     pub fn dropped(&self, node: usize) -> BTreeMap<String, u64> {
         self.nodes[node].device.drops().by_name()
     }
