@@ -10,3 +10,5 @@ mod chain;
 pub mod cli;
 pub mod config;
 mod io;
+pub mod record;
+pub mod wire;
