@@ -46,8 +46,10 @@ impl std::fmt::Debug for Issued {
 #[non_exhaustive]
 pub enum IssueError {
     /// A name that cannot stand in a certificate.
-    #[error("{name}: {rule}")]
+    #[error("{field}: {name}: {rule}; rename it")]
     Name {
+        /// Whose name: of the clusterset, the cluster, or the replica or node.
+        field: &'static str,
         /// As it was given.
         name: String,
         /// What it breaks.
@@ -86,8 +88,8 @@ impl std::fmt::Debug for Ca {
 /// # Errors
 /// The names cannot stand in a certificate.
 pub fn init(clusterset: &str, cluster: &str, now: SystemTime) -> Result<Issued, IssueError> {
-    check(clusterset, check_name)?;
-    check(cluster, check_label)?;
+    check("clusterset", clusterset, check_name)?;
+    check("cluster", cluster, check_label)?;
     let mut params = params(now, CA_LIFE);
     params
         .distinguished_name
@@ -144,7 +146,7 @@ impl Ca {
     /// # Errors
     /// The name cannot stand in a certificate, or it would live longer than the CA.
     pub fn hub(&self, name: &str, life: Duration, now: SystemTime) -> Result<Issued, IssueError> {
-        check(name, check_name)?;
+        check("name", name, check_name)?;
         self.leaf(&PeerId::hub(&*self.cluster, name), name, life, now)
     }
 
@@ -153,7 +155,7 @@ impl Ca {
     /// # Errors
     /// The name cannot stand in a certificate, or it would live longer than the CA.
     pub fn node(&self, name: &str, life: Duration, now: SystemTime) -> Result<Issued, IssueError> {
-        check(name, check_name)?;
+        check("name", name, check_name)?;
         self.leaf(&PeerId::node(&*self.cluster, name), name, life, now)
     }
 
@@ -195,8 +197,13 @@ fn params(now: SystemTime, life: Duration) -> CertificateParams {
     params
 }
 
-fn check(name: &str, rule: fn(&str) -> Result<(), NameError>) -> Result<(), IssueError> {
+fn check(
+    field: &'static str,
+    name: &str,
+    rule: fn(&str) -> Result<(), NameError>,
+) -> Result<(), IssueError> {
     rule(name).map_err(|rule| IssueError::Name {
+        field,
         name: name.to_owned(),
         rule,
     })

@@ -4,6 +4,7 @@ pub(crate) mod clamp_table;
 pub(crate) mod config_file;
 pub(crate) mod lock;
 pub(crate) mod netlink;
+pub(crate) mod new_file;
 pub mod pem_file;
 pub mod quic;
 pub mod resolve;
