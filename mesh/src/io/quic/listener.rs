@@ -6,11 +6,14 @@ use crate::trust::PeerId;
 use blake2::Blake2sMac256;
 use blake2::digest::Mac as _;
 use quinn::crypto::{CryptoError, HmacKey};
-use quinn::{Endpoint, EndpointConfig, Incoming, TokioRuntime};
+use quinn::{
+    ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, Incoming, TokioRuntime,
+};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use zeroize::Zeroizing;
@@ -44,7 +47,7 @@ impl Listener {
         let key = ResetKey(tls.credentials().reset().clone());
         let (config, _) = tls.server().map_err(io::Error::other)?;
         let endpoint = Endpoint::new(
-            EndpointConfig::new(Arc::new(key)),
+            config_by(key),
             Some(bounded(config)),
             socket(address)?,
             Arc::new(TokioRuntime),
@@ -300,5 +303,34 @@ impl HmacKey for ResetKey {
     fn verify(&self, data: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
         let verified = self.mac(data).verify_slice(signature);
         verified.map_err(|_| CryptoError)
+    }
+}
+
+fn config_by(key: ResetKey) -> EndpointConfig {
+    let mut config = EndpointConfig::new(Arc::new(key));
+    config.cid_generator(|| Box::new(RandomIds));
+    config
+}
+
+/// Connection IDs that any process may have made: one that it does not know is answered by a reset, while what quinn
+/// makes by itself would be taken for garbage.
+struct RandomIds;
+
+/// Too many to guess, and never two alike.
+const ID_LENGTH: usize = 12;
+
+impl ConnectionIdGenerator for RandomIds {
+    fn generate_cid(&mut self) -> ConnectionId {
+        let mut id = [0; ID_LENGTH];
+        getrandom::fill(&mut id).expect("the system has random numbers");
+        ConnectionId::new(&id)
+    }
+
+    fn cid_len(&self) -> usize {
+        ID_LENGTH
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
     }
 }
