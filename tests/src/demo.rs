@@ -1,6 +1,6 @@
 //! `lab demo`: the product's main job on real packets, with the proof, in under a minute.
 //!
-//! Two clusters of two nodes with two pods each. Everything that is printed was measured or captured in this very run.
+//! Two clusters of two nodes with two pods each, and two hub replicas each, from which all nodes learn of each other. Everything that is printed was measured or captured in this very run.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -16,13 +16,14 @@ use crate::sniffer::{Kind, Sniffer};
 mod capture;
 mod dissect;
 mod figures;
+mod follow;
 mod prerequisites;
 mod progress;
 mod reach;
 mod transfer;
 mod wire;
 
-pub use figures::{Figures, PacketFigures, Reach, Transfer};
+pub use figures::{Alone, Figures, PacketFigures, Reach, Transfer};
 
 use progress::Progress;
 
@@ -87,9 +88,9 @@ fn play<W: Write>(
         crate::lab::check_name(NAME)?;
     }
     progress.step("building two clusters of two nodes with two pods each")?;
-    let mut lab = Lab::new(Topology::two_by_two())?;
+    let mut lab = Lab::new(Topology::two_by_two().with_hubs(2))?;
     let sniffer = lab.sniffer()?;
-    progress.step("a sniffer is on every underlay link; starting hawser-tunnel and hawser agent on every node")?;
+    progress.step("a sniffer is on every underlay link; starting hawser-tunnel, hawser agent and hawser hub on every node")?;
     let shown = show(progress, figures, &mut lab, &sniffer);
     let problems = figures.problems.len() + usize::from(shown.is_err());
     if problems > 0 {
@@ -126,11 +127,13 @@ fn show<W: Write>(
     reach::fetches(lab, figures)?;
     progress.step("capturing one packet on the wire and inside")?;
     let packet = wire::one_packet(lab, sniffer);
+    follow::pods(lab, progress, figures)?;
     transfer::run(lab, progress, figures)?;
     progress.step("asking the sniffers")?;
     figures.sniffers = sniffer.report()?;
 
     reach::print(progress, lab, figures)?;
+    follow::print(progress, figures)?;
     transfer::print(progress, figures)?;
     figures.print_sniffers(progress)?;
     match packet {
@@ -157,11 +160,24 @@ fn show<W: Write>(
 fn last_words<W: Write>(progress: &mut Progress<'_, W>, lab: &Lab) -> Result<()> {
     for node in lab.nodes() {
         for (program, log) in [("tunnel", node.keeper_log()), ("agent", node.agent_log())] {
-            let lines: Vec<&str> = log.lines().collect();
-            for line in &lines[lines.len().saturating_sub(4)..] {
-                progress.text(&format!("{} {program}: {line}", node.name()))?;
-            }
+            last_lines(progress, node.name(), program, &log)?;
         }
+    }
+    for hub in lab.hubs() {
+        last_lines(progress, hub.node(), "hub", &hub.log())?;
+    }
+    Ok(())
+}
+
+fn last_lines<W: Write>(
+    progress: &mut Progress<'_, W>,
+    node: &str,
+    program: &str,
+    log: &str,
+) -> Result<()> {
+    let lines: Vec<&str> = log.lines().collect();
+    for line in &lines[lines.len().saturating_sub(4)..] {
+        progress.text(&format!("{node} {program}: {line}"))?;
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::io::Netns;
-use crate::sniffer::{Allow, Sniffer};
+use crate::sniffer::{Allow, ControlPort, Protocol, Sniffer};
 
 mod account;
 pub(crate) mod address;
@@ -23,8 +23,10 @@ mod binary;
 mod build;
 mod cable;
 mod configure;
+mod hub;
 mod janitor;
 mod lifecycle;
+mod manifests;
 mod node;
 mod node_config;
 mod node_control;
@@ -42,12 +44,14 @@ mod wired;
 
 pub use address::{gateway, world};
 pub use binary::binary;
+pub use hub::{HUB_PORT, Hub, NAMESPACE, manifest_of};
 pub use janitor::{remove_everything_of, remove_live_labs, run_janitor};
 pub use lifecycle::{check_name, is_held};
+pub use manifests::{ClusterPeer, Manifests, PodManifest};
 pub use node::{Link, Node};
 pub use node_config::{
-    ClusterConfig, ClusterName, Clusterset, EndpointConfig, Foreign, Lane, NodeConfig, NodeName,
-    PeerConfig, PodCidr, TunnelConfig, Underlay,
+    ClusterConfig, ClusterName, Clusterset, EndpointConfig, Foreign, HubConfig, Lane, NodeConfig,
+    NodeName, PeerConfig, PodCidr, TunnelConfig, Underlay,
 };
 pub use pod::Pod;
 pub(crate) use process::Process;
@@ -78,6 +82,7 @@ pub struct Lab {
     record: Record,
     router: Netns,
     nodes: Vec<Node>,
+    hubs: Vec<Hub>,
     /// Links of namespaces that are no nodes.
     guests: Vec<Link>,
     /// The process that holds the wires. Kept to be collected when the janitor has ended it.
@@ -93,6 +98,9 @@ impl Lab {
     /// When a program is missing or ends by itself.
     pub fn start(&mut self) -> Result<()> {
         self.configure()?;
+        for hub in &mut self.hubs {
+            hub.start()?;
+        }
         for node in &mut self.nodes {
             node.start_keeper()?;
         }
@@ -107,6 +115,9 @@ impl Lab {
     /// # Errors
     /// When `hawser-tunnel` is missing.
     pub fn configure(&self) -> Result<()> {
+        if self.topology().has_hubs() {
+            return self.configure_hubs();
+        }
         let keys = configure::keys(self)?;
         for node in &self.nodes {
             node.write_config(&configure::node_config(self, node, &keys)?)?;
@@ -128,6 +139,9 @@ impl Lab {
     /// When `timeout` passes, or a program ended by itself.
     pub fn wait_ready(&self, timeout: Duration) -> Result<()> {
         let end = Instant::now() + timeout;
+        for hub in &self.hubs {
+            hub.check()?;
+        }
         for node in &self.nodes {
             node.wait_ready(
                 self.nodes.len() - 1,
@@ -165,8 +179,18 @@ impl Lab {
                 .collect(),
             nodes,
             mesh: self.mesh(),
+            control: self.control(),
             ..Allow::default()
         }
+    }
+
+    /// The ports of hubs.
+    fn control(&self) -> Vec<ControlPort> {
+        let any = self.hubs.first().map(|_| ControlPort {
+            protocol: Protocol::Udp,
+            port: HUB_PORT,
+        });
+        any.into_iter().collect()
     }
 
     /// The pod prefixes of every cluster.

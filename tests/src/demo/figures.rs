@@ -23,6 +23,10 @@ pub struct Figures {
     pub pings: Vec<Reach>,
     /// HTTP fetches between the clusters.
     pub fetches: Vec<Reach>,
+    /// From a pod's manifest to its first answer from the other cluster, in milliseconds, each time.
+    pub followed: Vec<f64>,
+    /// Packets between all pods while nobody was in control.
+    pub alone: Option<Alone>,
     /// iperf3 between the clusters.
     pub transfers: Vec<Transfer>,
     /// What was on the underlay.
@@ -59,6 +63,16 @@ pub struct Transfer {
     pub retransmits: u64,
     /// The slowest second, in bits per second.
     pub slowest: f64,
+}
+
+/// Packets that went while every hub and every agent was dead.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Alone {
+    /// So many were sent.
+    pub sent: u64,
+    /// So many did not arrive.
+    pub lost: u64,
 }
 
 /// How the packet that was shown is found in both captures.

@@ -1,4 +1,4 @@
-//! iperf3 between the clusters while the agents die and come back.
+//! iperf3 between the clusters while hubs and agents die and come back.
 
 use std::io::Write;
 use std::time::Duration;
@@ -8,25 +8,27 @@ use serde_json::Value;
 
 use super::figures::{Figures, Transfer};
 use super::progress::Progress;
-use super::{READY, first_pod};
+use super::{READY, first_pod, follow};
 use crate::lab::{Family, Lab, Pair, wait_until};
 use crate::traffic::{Iperf, IperfReport};
 
 /// Seconds of each transfer.
 const SECONDS: u32 = 4;
-/// What the receiver must have counted before anything is done to the agents.
+/// What the receiver must have counted before anything is done to hubs and agents.
 const UNDER_WAY: u64 = 1_000_000;
 
-/// Two transfers: one in which every agent is killed, one that begins without agents and sees them come back.
+/// Two transfers: one in which every hub and agent is killed, one that begins without them and sees them come back. In
+/// between, packets are counted.
 pub(super) fn run<W: Write>(
     lab: &mut Lab,
     progress: &mut Progress<'_, W>,
     figures: &mut Figures,
 ) -> Result<()> {
     progress
-        .step("iperf3 from east-1 to west-1 by IPv4; every agent is killed by SIGKILL meanwhile")?;
-    let during = "every agent killed by SIGKILL";
+        .step("iperf3 from east-1 to west-1 by IPv4; every hub and every agent is killed by SIGKILL meanwhile")?;
+    let during = "every hub and every agent killed by SIGKILL";
     let transfer = one(lab, Family::V4, during, |lab| {
+        lab.hubs_mut().iter_mut().try_for_each(|hub| hub.kill())?;
         lab.nodes_mut().iter_mut().try_for_each(|n| n.kill_agent())
     });
     note(figures, transfer);
@@ -41,9 +43,14 @@ pub(super) fn run<W: Write>(
             .push(format!("{alive} agents were still alive after SIGKILL"));
     }
 
-    progress.step("iperf3 from east-1 to west-1 by IPv6, begun without agents; they are started again meanwhile")?;
-    let during = "begun without agents, agents started again";
+    follow::alone(lab, progress, figures)?;
+
+    progress.step(
+        "iperf3 from east-1 to west-1 by IPv6, begun without hubs and agents; they are started again meanwhile",
+    )?;
+    let during = "begun without hubs and agents, which were started again";
     let transfer = one(lab, Family::V6, during, |lab| {
+        lab.hubs_mut().iter_mut().try_for_each(|hub| hub.start())?;
         lab.nodes_mut().iter_mut().try_for_each(|n| n.start_agent())
     });
     note(figures, transfer);

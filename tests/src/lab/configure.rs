@@ -121,7 +121,7 @@ pub(super) fn node_config(
         },
         node: NodeName {
             name: node.name().to_owned(),
-            index: node.index().into(),
+            index: Some(node.index().into()),
         },
         tunnel: TunnelConfig {
             socket: node.tunnel_socket(),
@@ -131,6 +131,7 @@ pub(super) fn node_config(
         underlay: Underlay {
             devices: vec!["eth0".to_owned()],
         },
+        hub: None,
         pods: node
             .pod_cidrs()
             .iter()

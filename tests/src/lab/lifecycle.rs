@@ -9,7 +9,7 @@ use super::node::Link;
 use super::record::{Record, records};
 use super::topology::Topology;
 use super::wire::{self, Wire};
-use super::{Lab, READY, address, build, cable, configure, janitor, remove_everything_of};
+use super::{Lab, READY, address, build, cable, configure, hub, janitor, remove_everything_of};
 use crate::io::{Netns, is_alive};
 
 impl Lab {
@@ -102,10 +102,12 @@ impl Lab {
             })
         };
         let nodes = configure::nodes(&record, opened, link)?;
+        let hubs = hub::hubs(&record, &nodes);
         Ok(Self {
             record,
             router,
             nodes,
+            hubs,
             guests: Vec::new(),
             _wires: None,
             janitor: None,
@@ -173,10 +175,12 @@ impl Lab {
                 build::pod_link(&record.topology, node.netns(), pod)?;
             }
         }
+        let hubs = hub::hubs(&record, &nodes);
         Ok(Self {
             record,
             router,
             nodes,
+            hubs,
             guests: Vec::new(),
             _wires: wires,
             janitor: None,

@@ -21,13 +21,20 @@ pub struct NodeConfig {
     pub tunnel: TunnelConfig,
     /// Devices that lead to other nodes.
     pub underlay: Underlay,
+    /// Where it learns the rest, when that is not in the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hub: Option<HubConfig>,
     /// The node's pod CIDRs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pods: Vec<PodCidr>,
     /// Its pods.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<EndpointConfig>,
     /// Every cluster.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clusters: Vec<ClusterConfig>,
     /// Every other node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<PeerConfig>,
     /// Prefixes that may be unblocked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -58,8 +65,26 @@ pub struct ClusterName {
 pub struct NodeName {
     /// Its name.
     pub name: String,
-    /// Its node index.
-    pub index: u32,
+    /// Its node index; without it the hub says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<u32>,
+}
+
+/// `hub:`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HubConfig {
+    /// Where its cluster's hubs listen.
+    pub addresses: Vec<String>,
+    /// The cluster's CA certificate.
+    pub ca: PathBuf,
+    /// The node's certificate.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// Which endpoints it wants: `used` or `all`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoints: Option<String>,
 }
 
 /// `tunnel:`

@@ -35,6 +35,12 @@ impl Lab {
         for (pod, netns) in node.pods.iter_mut().zip(fresh) {
             pod.netns = netns;
         }
+        // Its hub, if it had one, died with it; whoever starts it again starts it on the new machine.
+        let netns = self.node(name).netns().clone();
+        for hub in self.hubs.iter_mut().filter(|hub| hub.node() == name) {
+            hub.kill()?;
+            hub.move_to(&netns);
+        }
         self.relink(name)?;
         let node = self.node(name);
         for pod in &node.pods {

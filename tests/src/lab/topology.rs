@@ -81,6 +81,9 @@ pub struct ClusterSpec {
     /// How many lanes each node has, 1-16, all of them open.
     #[serde(default = "one_lane", skip_serializing_if = "is_one_lane")]
     pub lanes: u8,
+    /// How many hub replicas it has, on its first nodes. Without any, every node is told of the others by its file.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub hubs: u16,
     /// The families that its pods speak.
     #[serde(default = "both_families")]
     pub families: Vec<Family>,
@@ -101,6 +104,14 @@ fn is_one_lane(lanes: &u8) -> bool {
     *lanes == one_lane()
 }
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+const fn is_zero(count: &u16) -> bool {
+    *count == 0
+}
+
 fn both_families() -> Vec<Family> {
     Family::BOTH.to_vec()
 }
@@ -116,6 +127,7 @@ impl Topology {
             nodes: 2,
             pods: 2,
             lanes: one_lane(),
+            hubs: 0,
             families: both_families(),
             prefixes: Vec::new(),
         };
@@ -132,6 +144,21 @@ impl Topology {
             cluster.lanes = *lanes;
         }
         self
+    }
+
+    /// The same clusters, each with so many hub replicas, from which its nodes learn everything.
+    #[must_use]
+    pub fn with_hubs(mut self, replicas: u16) -> Self {
+        for cluster in &mut self.clusters {
+            cluster.hubs = replicas;
+        }
+        self
+    }
+
+    /// Whether nodes learn from hubs.
+    #[must_use]
+    pub fn has_hubs(&self) -> bool {
+        self.clusters.iter().any(|cluster| cluster.hubs > 0)
     }
 
     /// The same clusters on another underlay.
@@ -217,6 +244,11 @@ impl Topology {
                 );
             }
         }
+        if self.has_hubs()
+            && let Some(without) = self.clusters.iter().position(|cluster| cluster.hubs == 0)
+        {
+            bail!("clusters[{without}].hubs: 0: all clusters have hubs, or none has");
+        }
         self.underlay.check(&self.node_names())
     }
 }
@@ -264,6 +296,13 @@ impl ClusterSpec {
         }
         if !(1..=99).contains(&self.nodes) {
             bail!("nodes: {}: must be 1 to 99", self.nodes);
+        }
+        if self.hubs > self.nodes {
+            bail!(
+                "hubs: {}: each runs on a node of its own; there are {}",
+                self.hubs,
+                self.nodes
+            );
         }
         if self.pods > 99 {
             bail!("pods: {}: must be 0 to 99", self.pods);
@@ -322,6 +361,14 @@ mod tests {
             (
                 "clusters: [{name: e, id: 1, nodes: 1, pods: 1}, {name: f, id: 1, nodes: 1, pods: 1}]",
                 "clusters[1].id: 1: used twice; cluster IDs must be unique",
+            ),
+            (
+                "clusters: [{name: e, id: 1, nodes: 1, pods: 1, hubs: 2}]",
+                "clusters[0]: hubs: 2: each runs on a node of its own; there are 1",
+            ),
+            (
+                "clusters: [{name: e, id: 1, nodes: 1, pods: 1, hubs: 1}, {name: f, id: 2, nodes: 1, pods: 1}]",
+                "clusters[1].hubs: 0: all clusters have hubs, or none has",
             ),
             (
                 "clusters: [{name: e, id: 1, nodes: 1, pods: 1}]\nunderlay: {mtu: 1000}",

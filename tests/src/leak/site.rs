@@ -40,6 +40,7 @@ impl Site {
             site: None,
             nodes: 2,
             lanes: 1,
+            hubs: 0,
             pods: 1,
             families: Family::BOTH.to_vec(),
             prefixes: Vec::new(),

@@ -66,7 +66,7 @@ pub enum Kind {
     WireGuardKeepalive,
     /// A node's ICMP error about a WireGuard message.
     IcmpError,
-    /// A declared control connection.
+    /// A declared control connection, or a node's ICMP error about one.
     Control,
     /// Declared traffic of nodes with the world.
     Egress,
@@ -142,8 +142,11 @@ pub fn judge(frame: &Decoded, allow: &Allow) -> Verdict {
         if from.is_ipv6() && matches!(kind, 130..=132 | 143) && frame.hops == 1 {
             return is(Kind::MulticastListener);
         }
-        if allow.quotes_wireguard(frame) {
+        if allow.quotes(frame, Allow::is_wireguard_message) {
             return is(Kind::IcmpError);
+        }
+        if allow.quotes(frame, Allow::is_control) {
+            return is(Kind::Control);
         }
     }
     if let Transport::Udp {
@@ -178,15 +181,19 @@ impl Allow {
         self.wireguard_ports.contains(&from) || self.wireguard_ports.contains(&to)
     }
 
-    /// A node says that a WireGuard message did not arrive: its port is closed, or a link too small.
-    fn quotes_wireguard(&self, frame: &Decoded) -> bool {
+    /// A node says that such a message did not arrive: its port is closed, or a link too small.
+    fn quotes(&self, frame: &Decoded, such: impl Fn(&Self, &Transport) -> bool) -> bool {
         let (Some((from, to)), Some((quoted_from, quoted_to, transport))) =
             (frame.addresses, &frame.quoted)
         else {
             return false;
         };
         let addresses = [from, to, *quoted_from, *quoted_to];
-        let ports = match transport {
+        such(self, transport) && addresses.iter().all(|address| self.nodes.contains(address))
+    }
+
+    fn is_wireguard_message(&self, transport: &Transport) -> bool {
+        match transport {
             Transport::Udp {
                 from,
                 to,
@@ -197,8 +204,7 @@ impl Allow {
             | Transport::Icmp { .. }
             | Transport::Other(_)
             | Transport::None => false,
-        };
-        ports && addresses.iter().all(|address| self.nodes.contains(address))
+        }
     }
 
     fn is_control(&self, transport: &Transport) -> bool {
@@ -394,5 +400,6 @@ mod tests {
         assert_eq!(quote((51820, 51820), &message(4, 160)), Kind::IcmpError);
         assert_eq!(quote((51820, 51820), b"clear text"), Kind::Foreign);
         assert_eq!(quote((6081, 6081), &message(4, 160)), Kind::Foreign);
+        assert_eq!(quote((40000, 7443), b"quic"), Kind::Control);
     }
 }
