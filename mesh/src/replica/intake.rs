@@ -182,6 +182,9 @@ impl<'a> Intake<'a> {
                     if matches!(refusal, Refusal::QuotaRecords | Refusal::QuotaBytes) {
                         // Nothing is kept of what does not fit, not even its hash.
                         self.short = true;
+                        if !self.store().knows(key) {
+                            return 0;
+                        }
                         Content::Gone
                     } else {
                         Content::Refused(value)
@@ -257,15 +260,19 @@ pub(super) fn judge_again(shelf: &mut Shelf, origin: ClusterId) -> bool {
     let store = shelf.store_mut(origin);
     let had_refused = store.refused() > 0;
     store.forget_refused();
-    let records: Vec<_> = store.records().collect();
-    for (revision, key, value) in records {
-        if let Err(refusal) = shelf.gate.admit(origin, &key, &value) {
-            shelf.stats.refused(&refusal);
-            let store = shelf.store_mut(origin);
-            store.set(revision, key.as_bytes(), Content::Refused(&value));
-            store.break_history();
-            shelf.events.push_back(Event::Delete { origin, key });
-        }
+    let Some(store) = shelf.stores.get(&origin) else {
+        return had_refused;
+    };
+    let judged = store.records().filter_map(|(revision, key, value)| {
+        let refusal = shelf.gate.admit(origin, &key, &value).err()?;
+        Some((revision, key, value, refusal))
+    });
+    for (revision, key, value, refusal) in judged.collect::<Vec<_>>() {
+        shelf.stats.refused(&refusal);
+        let store = shelf.store_mut(origin);
+        store.set(revision, key.as_bytes(), Content::Refused(&value));
+        store.break_history();
+        shelf.events.push_back(Event::Delete { origin, key });
     }
     shelf.touched.touch(origin);
     had_refused

@@ -69,7 +69,7 @@ pub(super) enum Difference {
 pub(super) type Changed<'a> = (Revision, &'a Arc<[u8]>, Option<&'a [u8]>);
 
 impl Store {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(least_tombstones: usize) -> Self {
         Self {
             version: Version::NONE,
             complete: false,
@@ -79,7 +79,7 @@ impl Store {
             known_from: Revision(0),
             records: BTreeMap::new(),
             index: BTreeSet::new(),
-            tombstones: Tombstones::default(),
+            tombstones: Tombstones::new(least_tombstones),
             tallies: Tallies::default(),
             refused: 0,
             bytes: 0,
@@ -90,11 +90,12 @@ impl Store {
 
     /// Takes what was kept on disk.
     pub(super) fn loaded(
+        least_tombstones: usize,
         version: Version,
         complete: bool,
         records: impl IntoIterator<Item = (Revision, Key, Bytes)>,
     ) -> Self {
-        let mut store = Self::new();
+        let mut store = Self::new(least_tombstones);
         let mut index = Vec::new();
         let entries = records.into_iter().map(|(revision, key, value)| {
             let key: Arc<[u8]> = key.as_bytes()[..].into();
@@ -193,6 +194,11 @@ impl Store {
     /// Readers by revision compare anew.
     pub(super) fn break_history(&mut self) {
         self.epoch += 1;
+    }
+
+    /// This store takes the place of another one.
+    pub(super) fn break_history_of(&mut self, before: &Self) {
+        self.epoch = before.epoch + 1;
     }
 
     /// The oldest state from which a reader that comes can go on.
@@ -343,6 +349,11 @@ impl Store {
             Some(entry) => (self.records.len(), self.bytes - entry.length() + value),
             None => (self.records.len() + 1, self.bytes + key.len() + value),
         }
+    }
+
+    /// Whether the key has some record, taken or refused.
+    pub(super) fn knows(&self, key: &[u8]) -> bool {
+        self.records.contains_key(key)
     }
 
     /// Whether the key has this very record already, taken or refused.

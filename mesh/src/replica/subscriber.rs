@@ -1,6 +1,6 @@
 //! The side of a session that takes origins from a publisher.
 
-use super::digest::BucketSet;
+use super::digest::{BucketSet, Buckets};
 use super::event::Event;
 use super::feed::{Feed, Fill, State};
 use super::filter::Filter;
@@ -18,10 +18,13 @@ use crate::wire::{
 use bytes::Bytes;
 use hawser_tunnel::node::ClusterId;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Refusals that wait to be told; more are only counted.
 const MAX_REFUSED: usize = 16;
+
+/// How often a refusal is told in the long run.
+const REFUSED_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Subscriber {
@@ -35,7 +38,7 @@ pub(super) struct Subscriber {
     /// Feeds that may have something to say.
     ready: BTreeSet<ClusterId>,
     turn: Option<ClusterId>,
-    refused: VecDeque<Refused>,
+    refused: VecDeque<(ClusterId, Refused)>,
     refused_rate: Rate,
     pub(super) writable: bool,
 }
@@ -352,11 +355,12 @@ impl Subscriber {
     fn tell_refused(&mut self, origin: ClusterId, refused: Vec<(Bytes, &'static str)>) {
         for (key, reason) in refused {
             if self.refused.len() < MAX_REFUSED {
-                self.refused.push_back(Refused {
+                let refused = Refused {
                     origin: u16::from(origin).into(),
                     key,
                     reason: reason.to_owned(),
-                });
+                };
+                self.refused.push_back((origin, refused));
             }
         }
     }
@@ -367,13 +371,15 @@ impl Subscriber {
             .expect("made as the first message of the origin came")
     }
 
-    pub(super) fn has_feed(&self, origin: ClusterId) -> bool {
-        self.feeds.contains_key(&origin)
+    /// Whether deltas of an origin go on from what there is. Only then may we compare out of turn.
+    pub(super) fn follows(&self, origin: ClusterId) -> bool {
+        let feed = self.feeds.get(&origin);
+        feed.is_some_and(|feed| matches!(feed.state, State::Following))
     }
 
-    pub(super) fn forget(&mut self, origin: ClusterId) {
-        self.feeds.remove(&origin);
-        self.ready.remove(&origin);
+    /// Whether this is what was subscribed to.
+    pub(super) fn has_subscribed(&self, filter: &Filter) -> bool {
+        self.number > 0 && self.filter == *filter
     }
 
     pub(super) fn look_at(&mut self, origin: ClusterId) {
@@ -410,11 +416,12 @@ impl Subscriber {
                     sequence,
                 }))
             } else if feed.due_digests(now) {
-                let store = shelf.store_mut(origin);
+                let store = shelf.stores.get(&origin);
+                let buckets = store.map(|store| store.buckets_under(&filter, View::Whole));
                 Some(Body::Digests(Digests {
                     number,
                     origin: wire_origin,
-                    buckets: store.buckets_under(&filter, View::Whole).to_bytes(),
+                    buckets: buckets.unwrap_or_else(Buckets::new).to_bytes(),
                     round,
                 }))
             } else {
@@ -426,10 +433,13 @@ impl Subscriber {
             }
             self.ready.remove(&origin);
         }
-        if !self.refused.is_empty() && self.refused_rate.try_take(now) {
-            return self.refused.pop_front().map(Body::Refused);
+        let (origin, _) = self.refused.front()?;
+        if !self.refused_rate.try_take(now) {
+            shelf.timers.set(now + REFUSED_INTERVAL, self.session, *origin);
+            return None;
         }
-        None
+        let (_, refused) = self.refused.pop_front()?;
+        Some(Body::Refused(refused))
     }
 
     fn subscription(&self, shelf: &mut Shelf) -> Subscribe {
