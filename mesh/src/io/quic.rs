@@ -3,10 +3,12 @@
 //! A [`Listener`] gives connections that were accepted, a [`Dialer`] one that was opened, both only after each side has
 //! checked the other. A [`Connection`] has two streams of messages; what is too much waits in bounded queues.
 
+mod admission;
 mod connection;
 mod dialer;
 mod handshake;
 mod listener;
+mod reset;
 mod tls;
 
 pub use crate::frame::Stream;

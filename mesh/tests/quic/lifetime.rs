@@ -31,12 +31,7 @@ impl Hub {
     /// Starts with the files of a folder, on this address.
     fn start(folder: &Path, address: SocketAddr) -> Self {
         let mut process = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "lifetime::a_hub_as_a_process",
-                "--nocapture",
-                "--ignored",
-            ])
+            .args(["--exact", "lifetime::a_hub_as_a_process", "--nocapture"])
             .env("HUB_FOLDER", folder)
             .env("HUB_ADDRESS", address.to_string())
             .stdout(Stdio::piped())
@@ -63,10 +58,12 @@ impl Drop for Hub {
 }
 
 #[tokio::test]
-#[ignore = "the other tests start it"]
 #[expect(clippy::print_stdout, reason = "the test that started it reads it")]
 async fn a_hub_as_a_process() {
-    let folder = std::env::var("HUB_FOLDER").unwrap();
+    // The tests below start it; else there is nothing to do.
+    let Ok(folder) = std::env::var("HUB_FOLDER") else {
+        return;
+    };
     let file = |name: &str| Path::new(&folder).join(name);
     let fields = ("certificate", "key");
     let own = pem_file::credentials(&file("tls.crt"), &file("tls.key"), fields).unwrap();
