@@ -10,5 +10,6 @@ mod chain;
 pub mod cli;
 pub mod config;
 mod io;
+pub mod kept;
 pub mod record;
 pub mod wire;
