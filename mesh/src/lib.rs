@@ -6,10 +6,15 @@
 //! the command line ([`cli`]) asks the data plane.
 
 pub mod agent;
+pub mod ca;
 mod chain;
 pub mod cli;
 pub mod config;
+pub mod dial;
+pub mod frame;
+pub mod io;
 mod io;
 pub mod kept;
 pub mod record;
+pub mod trust;
 pub mod wire;
