@@ -13,7 +13,6 @@ pub mod config;
 pub mod dial;
 pub mod frame;
 pub mod io;
-mod io;
 pub mod kept;
 pub mod record;
 pub mod trust;
