@@ -16,4 +16,5 @@ pub mod io;
 pub mod kept;
 pub mod record;
 pub mod trust;
+pub mod replica;
 pub mod wire;
