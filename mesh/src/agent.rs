@@ -14,6 +14,7 @@ pub(crate) mod conversation;
 pub(crate) mod departed;
 pub(crate) mod desired;
 pub(crate) mod dirty;
+pub mod follower;
 pub(crate) mod kernel;
 pub mod learned;
 mod liveness;

@@ -15,6 +15,6 @@ pub mod frame;
 pub mod io;
 pub mod kept;
 pub mod record;
-pub mod trust;
 pub mod replica;
+pub mod trust;
 pub mod wire;
