@@ -8,17 +8,22 @@
 //! What is decided is decided by pure parts: [`plan`], [`desired`], [`conversation`], [`departed`],
 //! [`dirty`]. [`node`] holds them together, and this module waits.
 
+pub(crate) mod claims;
 pub(crate) mod clamp;
 pub(crate) mod conversation;
 pub(crate) mod departed;
 pub(crate) mod desired;
 pub(crate) mod dirty;
+pub mod follower;
 pub(crate) mod kernel;
+pub mod learned;
 mod liveness;
 mod node;
 pub(crate) mod paths;
 pub(crate) mod plan;
 mod preflight;
+pub mod replicated;
+pub(crate) mod selector;
 mod trouble;
 
 pub use crate::io::netlink::KernelError;
@@ -33,6 +38,7 @@ use crate::io::watch::Watch;
 use hawser_tunnel::io::nft::NftError;
 use node::Node;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -105,7 +111,7 @@ pub async fn run(path: &Path) -> Result<(), AgentError> {
     let mut signals = Signals::open().map_err(system("handle signals"))?;
     // Before the first look, so that nothing falls in between.
     let mut watch = Watch::open().map_err(system("subscribe to the kernel's notifications"))?;
-    let mut node = Node::start(config, netlink)
+    let mut node = Node::start(config, Arc::default(), netlink)
         .await
         .map_err(AgentError::Guard)?;
     let mut link = TunnelLink::open(node.socket().to_owned());

@@ -13,6 +13,7 @@ pub mod config;
 pub mod dial;
 pub mod frame;
 pub mod io;
+pub mod kept;
 pub mod record;
 pub mod replica;
 pub mod trust;
