@@ -9,6 +9,7 @@ pub mod agent;
 mod chain;
 pub mod cli;
 pub mod config;
+pub mod hub;
 mod io;
 pub mod record;
 pub mod wire;

@@ -1,0 +1,3 @@
+//! The hub of a cluster.
+
+pub mod manifest;
