@@ -1,3 +1,6 @@
 //! The hub of a cluster.
 
+pub mod allocate;
+pub mod derive;
+pub mod journal;
 pub mod manifest;

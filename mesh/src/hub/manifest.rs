@@ -148,7 +148,9 @@ pub enum Object {
 pub struct Pod {
     /// The node's name; empty: not scheduled yet.
     pub node: String,
-    /// Its own addresses; none where it uses the node's, and when it has ended.
+    /// Whether it has a network of its own: not the node's, and not ended.
+    pub attached: bool,
+    /// Its own addresses, sorted.
     pub addresses: Vec<IpAddr>,
     /// All its labels.
     pub labels: BTreeMap<String, String>,

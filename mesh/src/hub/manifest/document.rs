@@ -252,8 +252,9 @@ fn pod_object(
     let spec = spec.unwrap_or_default();
     let status = status.unwrap_or_default();
     let ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    let attached = !ended && spec.host_network != Some(true);
     let mut addresses = BTreeSet::new();
-    if !ended && spec.host_network != Some(true) {
+    if attached {
         let listed = status.pod_ips.unwrap_or_default();
         let texts = listed.into_iter().map(|ip| ip.ip).chain(status.pod_ip);
         for text in texts {
@@ -266,6 +267,7 @@ fn pod_object(
     }
     Ok(Object::Pod(Pod {
         node,
+        attached,
         addresses: addresses.into_iter().collect(),
         labels: checked_labels(labels)?,
     }))
