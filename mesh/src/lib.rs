@@ -6,10 +6,14 @@
 //! the command line ([`cli`]) asks the data plane.
 
 pub mod agent;
+pub mod ca;
 mod chain;
 pub mod cli;
 pub mod config;
+pub mod dial;
+pub mod frame;
 pub mod hub;
-mod io;
+pub mod io;
 pub mod record;
+pub mod trust;
 pub mod wire;
