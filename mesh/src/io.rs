@@ -2,6 +2,7 @@
 
 pub(crate) mod clamp_table;
 pub(crate) mod config_file;
+pub(crate) mod kept;
 pub(crate) mod lock;
 pub(crate) mod netlink;
 pub mod pem_file;

@@ -14,6 +14,7 @@ pub mod dial;
 pub mod frame;
 pub mod hub;
 pub mod io;
+pub mod kept;
 pub mod record;
 pub mod trust;
 pub mod wire;
