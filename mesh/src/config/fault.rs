@@ -211,8 +211,8 @@ pub enum Rule {
     PeerPrefixOwn { own: IpNet },
     #[error("touches {range}, which no cluster can have; choose another prefix")]
     PrefixProtected { range: IpNet },
-    #[error("must hold certificates in PEM; copy them with `hawser ca show`")]
-    CaNotPem,
+    #[error("{what}; copy that cluster's ca.crt again")]
+    Ca { what: String },
     #[error("must be HOST:PORT, as in hub.example.org:6082 or [2001:db8::1]:6082; correct it")]
     NotTarget,
     #[error("cannot be written as JSON; correct it")]
@@ -229,8 +229,8 @@ pub enum Rule {
     PathRelative,
     #[error("must be dir:PATH, as in dir:/etc/hawser/manifests; correct it")]
     Source,
-    #[error("must be a label key, as in pod-template-hash; correct it")]
-    LabelKey,
+    #[error("must name at least one; add it")]
+    NoneNamed,
     #[error("must be {least} to {most}; choose another")]
     Between { least: u64, most: u64 },
     #[error("cannot change while the agent runs (it is {running}); restart the agent")]

@@ -214,6 +214,23 @@ impl Derive {
         })
     }
 
+    /// All claims that want a number, as text, with the kind's own.
+    pub(super) fn wanted(&self) -> BTreeSet<Claim> {
+        let nodes = self
+            .nodes
+            .iter()
+            .filter(|(_, node)| node.prefixes.is_some());
+        let nodes = nodes.map(|(name, _)| Claim::Node(name.clone()));
+        nodes
+            .chain(self.bearers.keys().map(|bearer| pods::claim(bearer)))
+            .collect()
+    }
+
+    /// Tells a claim once more with the next [`Self::poll_claim`], unless it changed meanwhile.
+    pub fn again(&mut self, claim: Claim, wanted: bool) {
+        self.claims.entry(claim).or_insert(wanted);
+    }
+
     /// Takes the number of a claim. A number that its kind cannot have is left out.
     pub fn allocated(&mut self, claim: &Claim, number: u32) {
         match claim {

@@ -26,6 +26,7 @@ pub mod document;
 mod peer;
 
 pub use catalog::{Catalog, Complaint, Content, Look, News, Place};
+pub(crate) use peer::overlaps;
 pub use peer::{ClusterPeer, QuotaLimits};
 
 use crate::record::{Condition, EndpointPort, ServicePort, ServiceType};

@@ -189,7 +189,7 @@ impl Derive {
     }
 }
 
-fn claim(bearer: &Bearer) -> Claim {
+pub(super) fn claim(bearer: &Bearer) -> Claim {
     Claim::Identity {
         namespace: bearer.namespace.clone(),
         labels: bearer.labels.clone(),

@@ -2,6 +2,7 @@
 
 use super::document::Ground;
 use crate::config::{Fault, Rule, clusters, prefix};
+use crate::trust::Trust;
 use hawser_tunnel::node::ClusterId;
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -109,8 +110,9 @@ pub(super) fn check(spec: Spec, name: &str, ground: &Ground) -> Result<ClusterPe
     for hub in &spec.hubs {
         check_target("spec.hubs", hub)?;
     }
-    if !spec.ca.contains("-----BEGIN CERTIFICATE-----") {
-        return Err(Fault::new("spec.ca", "", Rule::CaNotPem));
+    if let Err(error) = Trust::new("any").set(name, &spec.ca) {
+        let what = error.to_string();
+        return Err(Fault::new("spec.ca", "", Rule::Ca { what }));
     }
     Ok(ClusterPeer {
         id,
