@@ -16,5 +16,6 @@ pub mod hub;
 pub mod io;
 pub mod kept;
 pub mod record;
+pub mod replica;
 pub mod trust;
 pub mod wire;
