@@ -12,6 +12,7 @@ pub mod cli;
 pub mod config;
 pub mod dial;
 pub mod frame;
+pub mod hub;
 pub mod io;
 pub mod kept;
 pub mod record;

@@ -435,7 +435,9 @@ impl Subscriber {
         }
         let (origin, _) = self.refused.front()?;
         if !self.refused_rate.try_take(now) {
-            shelf.timers.set(now + REFUSED_INTERVAL, self.session, *origin);
+            shelf
+                .timers
+                .set(now + REFUSED_INTERVAL, self.session, *origin);
             return None;
         }
         let (_, refused) = self.refused.pop_front()?;

@@ -7,7 +7,7 @@ const HUB: &str = "cluster: { name: east }
 node: { name: east-1 }
 underlay: { devices: [eth0], address: 192.0.2.1 }
 hub:
-  addresses: [hub-1.example:7443, '192.0.2.1:7443', '[2001:db8::1]:7443']
+  addresses: [hub-1.example:6082, '192.0.2.1:6082', '[2001:db8::1]:6082']
   ca: tls/ca.crt
   certificate: /etc/hawser/node.crt
   key: tls/node.key
@@ -27,7 +27,7 @@ fn a_node_with_a_hub_says_its_name_and_where_to_ask() {
     let addresses: Vec<String> = hub.addresses.iter().map(ToString::to_string).collect();
     assert_eq!(
         addresses,
-        ["hub-1.example:7443", "192.0.2.1:7443", "[2001:db8::1]:7443"]
+        ["hub-1.example:6082", "192.0.2.1:6082", "[2001:db8::1]:6082"]
     );
     assert_eq!(hub.ca, Path::new("/etc/hawser/tls/ca.crt"));
     assert_eq!(hub.certificate, Path::new("/etc/hawser/node.crt"));
@@ -47,32 +47,32 @@ fn static_peers_may_stand_beside_a_hub() {
 fn every_bad_field_of_the_section_has_its_line() {
     let cases: &[(&str, &str, &str)] = &[
         (
-            "[hub-1.example:7443,",
+            "[hub-1.example:6082,",
             "[hub-1.example,",
-            "hub.addresses[0]: hub-1.example: must be HOST:PORT, as in hub.example:7443, 192.0.2.1:7443 or [2001:db8::1]:7443; correct it",
+            "hub.addresses[0]: hub-1.example: must be HOST:PORT, as in hub.example.org:6082, 192.0.2.1:6082 or [2001:db8::1]:6082; correct it",
         ),
         (
-            "hub-1.example:7443",
+            "hub-1.example:6082",
             "hub-1.example:0",
             "hub.addresses[0]: hub-1.example:0: must have a port from 1 to 65535; write HOST:PORT",
         ),
         (
-            "hub-1.example:7443",
-            "10.0.0:7443",
-            "hub.addresses[0]: 10.0.0:7443: must be HOST:PORT, as in hub.example:7443, 192.0.2.1:7443 or [2001:db8::1]:7443; correct it",
+            "hub-1.example:6082",
+            "10.0.0:6082",
+            "hub.addresses[0]: 10.0.0:6082: must be HOST:PORT, as in hub.example.org:6082, 192.0.2.1:6082 or [2001:db8::1]:6082; correct it",
         ),
         (
-            "192.0.2.1:7443",
-            "0.0.0.0:7443",
-            "hub.addresses[1]: 0.0.0.0:7443: is no node's address; write the address by which the peer is reached",
+            "192.0.2.1:6082",
+            "0.0.0.0:6082",
+            "hub.addresses[1]: 0.0.0.0:6082: is no node's address; write the address by which the peer is reached",
         ),
         (
-            "hub-1.example:7443",
-            "192.0.2.1:7443",
-            "hub.addresses[1]: 192.0.2.1:7443: is listed twice; remove one",
+            "hub-1.example:6082",
+            "192.0.2.1:6082",
+            "hub.addresses[1]: 192.0.2.1:6082: is listed twice; remove one",
         ),
         (
-            "[hub-1.example:7443, '192.0.2.1:7443', '[2001:db8::1]:7443']",
+            "[hub-1.example:6082, '192.0.2.1:6082', '[2001:db8::1]:6082']",
             "[]",
             "hub.addresses: []: must name at least one hub; add one as HOST:PORT",
         ),
@@ -153,6 +153,6 @@ fn who_a_node_is_and_where_it_keeps_state_need_a_restart() {
         running.check_reload(&next).unwrap_err().to_string(),
         "hub.stateDirectory: /srv/hawser: cannot change while the agent runs (it is /var/lib/hawser/agent); restart the agent"
     );
-    let more = HUB.replace("[hub-1.example:7443", "[hub-9.example:7443");
+    let more = HUB.replace("[hub-1.example:6082", "[hub-9.example:6082");
     assert_eq!(running.check_reload(&parse(&more).unwrap()), Ok(()));
 }
