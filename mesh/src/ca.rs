@@ -3,6 +3,7 @@
 //! Nothing here reads a clock or a file: times come in, PEM goes out.
 
 pub mod show;
+mod signing_key;
 
 use crate::record::{NameError, check_label, check_name};
 use crate::trust::PeerId;
@@ -10,6 +11,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
 };
+use signing_key::CaKey;
 use std::time::{Duration, SystemTime};
 use zeroize::Zeroizing;
 
@@ -71,7 +73,7 @@ pub struct Ca {
     cluster: String,
     clusterset: String,
     ends: SystemTime,
-    issuer: Issuer<'static, KeyPair>,
+    issuer: Issuer<'static, CaKey>,
 }
 
 impl std::fmt::Debug for Ca {
@@ -99,10 +101,10 @@ pub fn init(clusterset: &str, cluster: &str, now: SystemTime) -> Result<Issued, 
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let uri = format!("spiffe://{clusterset}/cluster/{cluster}");
     params.subject_alt_names = vec![SanType::URI(uri.try_into()?)];
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let key = CaKey(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?);
     Ok(Issued {
         certificate: params.self_signed(&key)?.pem(),
-        key: Zeroizing::new(key.serialize_pem()),
+        key: Zeroizing::new(key.0.serialize_pem()),
     })
 }
 
@@ -113,7 +115,7 @@ impl Ca {
     /// [`IssueError::Ca`].
     pub fn from_pem(certificate: &str, key: &str) -> Result<Self, IssueError> {
         let shown = show::of_pem(certificate).ok_or(IssueError::Ca)?;
-        let key = KeyPair::from_pem(key).map_err(|_| IssueError::Ca)?;
+        let key = CaKey(KeyPair::from_pem(key).map_err(|_| IssueError::Ca)?);
         let uri = shown.uris.first().ok_or(IssueError::Ca)?;
         let name = uri.strip_prefix("spiffe://").ok_or(IssueError::Ca)?;
         let (clusterset, cluster) = name.split_once("/cluster/").ok_or(IssueError::Ca)?;
@@ -181,9 +183,9 @@ impl Ca {
         params.use_authority_key_identifier_extension = true;
         let uri = peer.uri(&self.clusterset);
         params.subject_alt_names = vec![SanType::URI(uri.try_into()?)];
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let key = Zeroizing::new(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?);
         Ok(Issued {
-            certificate: params.signed_by(&key, &self.issuer)?.pem(),
+            certificate: params.signed_by(&*key, &self.issuer)?.pem(),
             key: Zeroizing::new(key.serialize_pem()),
         })
     }

@@ -1,4 +1,4 @@
-//! Connections between agents and hubs: QUIC, TLS 1.3, certificates on both sides (docs/security.md, "Control").
+//! Connections between agents and hubs: QUIC, TLS 1.3, certificates on both sides (docs/security.md, "Certificates").
 //!
 //! A [`Listener`] gives connections that were accepted, a [`Dialer`] one that was opened, both only after each side has
 //! checked the other. A [`Connection`] has two streams of messages; what is too much waits in bounded queues.

@@ -15,6 +15,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 fn hub_of_east() -> Expected {
@@ -58,7 +59,6 @@ impl Drop for Hub {
 }
 
 #[tokio::test]
-#[expect(clippy::print_stdout, reason = "the test that started it reads it")]
 async fn a_hub_as_a_process() {
     // The tests below start it; else there is nothing to do.
     let Ok(folder) = std::env::var("HUB_FOLDER") else {
@@ -129,7 +129,7 @@ async fn a_hub_that_started_again_says_so_to_those_of_before() {
 async fn other_certificates_count_at_once_and_end_no_connection() {
     let (east, next) = (Cluster::new("east"), Cluster::new("east"));
     let at_hub = Tls::new(east.hub("hub-1"), trust(&[&east]));
-    let mut listener = Listener::bind(loopback(), at_hub.clone()).unwrap();
+    let mut listener = Listener::bind(loopback(), Arc::clone(&at_hub)).unwrap();
     let address = listener.local_address().unwrap();
     let (mut old, hub) = pair(&east, &mut listener, address).await;
 
