@@ -9,6 +9,7 @@ use super::publisher::{next_after, parse_origin};
 use super::quota::Rate;
 use super::reject::Reject;
 use super::shelf::Shelf;
+use super::store::Store;
 use super::tally::View;
 use super::{MAX_INCARNATION_STEP, SessionId, Stream, Wanted};
 use crate::record::{LaneRecord, Revision, Version};
@@ -182,7 +183,7 @@ impl Subscriber {
         let feed = self.feed(origin);
         feed.take(part.sequence)?;
         let mut fill = match &feed.state {
-            State::Following => return Err(Reject::SnapshotUnasked),
+            State::Following { .. } => return Err(Reject::SnapshotUnasked),
             State::Filling(fill) => {
                 if !fill.is_continued_by(version, buckets.as_ref(), &part.start) {
                     return Err(Reject::SnapshotRange);
@@ -193,7 +194,7 @@ impl Subscriber {
                 if !part.start.is_empty() {
                     return Err(Reject::SnapshotRange);
                 }
-                let had = shelf.stores.get(&origin).map(|store| store.version());
+                let had = shelf.stores.get(&origin).map(Store::version);
                 check_version(had.unwrap_or(Version::NONE), version)?;
                 feed.digests_at = None;
                 Fill {
@@ -221,7 +222,7 @@ impl Subscriber {
         shelf.touched.touch(origin);
         let feed = self.feed(origin);
         feed.state = if part.last {
-            State::Following
+            State::Following { at: version }
         } else {
             State::Filling(fill)
         };
@@ -244,24 +245,28 @@ impl Subscriber {
         let feed = self.feed(origin);
         feed.take(delta.sequence)?;
         let from = Version::new(delta.incarnation, delta.from);
-        let store = shelf.stores.get(&origin);
-        let fits = store.is_some_and(|store| store.is_complete() && store.version() == from);
-        match &feed.state {
+        let store = shelf
+            .stores
+            .get(&origin)
+            .filter(|store| store.is_resumable());
+        let at = match &feed.state {
             State::Filling(_) => return Err(Reject::UnexpectedMessage),
             State::Awaiting => {
                 self.acknowledge(shelf, origin, 1, now);
                 return Ok(());
             }
-            State::Fresh | State::Following if !fits => {
-                shelf.stats.delta_gap += 1;
-                self.ask(shelf, origin, now);
-                self.acknowledge(shelf, origin, 1, now);
-                return Ok(());
-            }
-            State::Fresh | State::Following => feed.state = State::Following,
+            State::Fresh => store.map(Store::version),
+            State::Following { at } => store.map(|_| *at),
+        };
+        if at != Some(from) {
+            shelf.stats.delta_gap += 1;
+            self.ask(shelf, origin, now);
+            self.acknowledge(shelf, origin, 1, now);
+            return Ok(());
         }
         let count = delta.changes.len();
         let to = Version::new(delta.incarnation, delta.to);
+        feed.state = State::Following { at: to };
         let mut intake = Intake::of(shelf, origin);
         for change in &delta.changes {
             intake.take(
@@ -270,7 +275,7 @@ impl Subscriber {
                 change.value.as_ref(),
             );
         }
-        intake.reach(to);
+        intake.reach(to, Revision(delta.newest));
         let refused = intake.refused();
         shelf.touched.touch(origin);
         self.tell_refused(origin, refused);
@@ -294,11 +299,15 @@ impl Subscriber {
         let Some(store) = shelf.stores.get_mut(&origin) else {
             return Ok(());
         };
-        let listens = matches!(feed.state, State::Fresh | State::Following);
-        if !listens || !store.is_complete() || store.version() != version {
+        let at = match &feed.state {
+            State::Filling(_) | State::Awaiting => return Ok(()),
+            State::Fresh => store.version(),
+            State::Following { at } => *at,
+        };
+        if !store.is_resumable() || at != version {
             return Ok(());
         }
-        feed.state = State::Following;
+        feed.state = State::Following { at };
         let ours = store.digest_under(&filter, View::Whole);
         let agrees = ours.sum == sum && ours.count == summary.count;
         // An origin that does not fit differs, and goes on to.
@@ -306,6 +315,10 @@ impl Subscriber {
         let waits = is_short && (summary.count > most || !feed.may_retry(now));
         if agrees {
             store.over_quota = false;
+            if !store.is_complete() {
+                Intake::of(shelf, origin).settle(version);
+                shelf.touched.touch(origin);
+            }
         } else if !waits {
             shelf.stats.mismatches += 1;
             self.ask(shelf, origin, now);
@@ -374,7 +387,7 @@ impl Subscriber {
     /// Whether deltas of an origin go on from what there is. Only then may we compare out of turn.
     pub(super) fn follows(&self, origin: ClusterId) -> bool {
         let feed = self.feeds.get(&origin);
-        feed.is_some_and(|feed| matches!(feed.state, State::Following))
+        feed.is_some_and(|feed| matches!(feed.state, State::Following { .. }))
     }
 
     /// Whether this is what was subscribed to.
@@ -435,7 +448,9 @@ impl Subscriber {
         }
         let (origin, _) = self.refused.front()?;
         if !self.refused_rate.try_take(now) {
-            shelf.timers.set(now + REFUSED_INTERVAL, self.session, *origin);
+            shelf
+                .timers
+                .set(now + REFUSED_INTERVAL, self.session, *origin);
             return None;
         }
         let (_, refused) = self.refused.pop_front()?;
@@ -451,7 +466,7 @@ impl Subscriber {
                 origin: u16::from(origin).into(),
                 incarnation: store.version().incarnation.0,
                 revision: store.version().revision.0,
-                complete: store.is_complete(),
+                complete: store.is_resumable(),
                 digest: digest.to_bytes(),
                 count: digest.count,
             });

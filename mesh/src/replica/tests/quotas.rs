@@ -33,7 +33,8 @@ fn records_beyond_the_quota_are_not_kept_and_come_when_they_fit() {
     let store = world.replicas[1].store(cluster(1)).unwrap();
     assert!(store.is_over_quota() && store.len() == 10 && store.refused() == 0);
     assert_eq!(world.replicas[1].stats().refusals["quota_records"], 490);
-    let told = |event: &Event| matches!(event, Event::Refused { reason, .. } if reason == "quota_records");
+    let told =
+        |event: &Event| matches!(event, Event::Refused { reason, .. } if reason == "quota_records");
     assert!(world.take_events(HUB).iter().any(told));
     // No comparison brings it all again and again.
     world.take_bytes();
@@ -65,7 +66,12 @@ fn who_changes_too_fast_is_coalesced_and_others_are_not_delayed() {
     // The agent follows a hub that has two origins: cluster 1 and cluster 2.
     world.replicas[2].own(cluster(2), Version::new(1, 0));
     world.replicas[HUB].set_members(BTreeSet::from([cluster(2)]));
-    world.connect(HUB, 2, Wanted::One(cluster(2)), Filter::new([prefix("\x01")]));
+    world.connect(
+        HUB,
+        2,
+        Wanted::One(cluster(2)),
+        Filter::new([prefix("\x01")]),
+    );
     world.replicas[1].set_quota(cluster(1), quota());
     world.follow(1, HUB);
     world.settle();
@@ -117,7 +123,10 @@ fn a_slow_reader_costs_no_memory_and_gets_the_newest_state() {
     world.settle();
     world.replicas[HUB].set_writable(slow, Stream::Changes, false);
     for revision in 1..=3000 {
-        world.write(revision, [set(&format!("a{}", revision % 7), &revision.to_string())]);
+        world.write(
+            revision,
+            [set(&format!("a{}", revision % 7), &revision.to_string())],
+        );
         world.settle();
     }
     assert!(world.records(1, 1).is_empty());
@@ -126,5 +135,9 @@ fn a_slow_reader_costs_no_memory_and_gets_the_newest_state() {
     world.replicas[HUB].set_writable(slow, Stream::Changes, true);
     world.settle();
     world.assert_same(1);
-    assert_eq!(world.replicas[HUB].stats().messages_out - before, 1, "seven newest values");
+    assert_eq!(
+        world.replicas[HUB].stats().messages_out - before,
+        1,
+        "seven newest values"
+    );
 }

@@ -97,6 +97,7 @@ fn delta(sequence: u64, from: u64, to: u64, changes: Vec<Change>) -> Delta {
         to,
         sequence,
         changes,
+        newest: 0,
     }
 }
 
@@ -151,7 +152,10 @@ fn each_side_says_only_what_is_its_own() {
     let result = liar.0.replicas[1].handle_message(SESSION, Stream::Changes, bytes, liar.0.now);
     assert_eq!(result, Err(Reject::WrongStream));
     let mut liar = Liar::to_hub(other_hub());
-    liar.assert_rejected(Body::Announce(Announce::default()), Reject::UnexpectedMessage);
+    liar.assert_rejected(
+        Body::Announce(Announce::default()),
+        Reject::UnexpectedMessage,
+    );
 }
 
 #[test]
@@ -191,15 +195,23 @@ fn a_filter_is_sorted_bounded_and_for_this_peer() {
     say(&[""], Reject::PrefixMalformed);
     let many = Subscribe {
         number: 1,
-        prefixes: (0..9000u32).map(|n| vec![4, b'i', 0, (n >> 8) as u8, n as u8].into()).collect(),
+        prefixes: (0..9000u32)
+            .map(|n| vec![4, b'i', 0, (n >> 8) as u8, n as u8].into())
+            .collect(),
         ..Subscribe::default()
     };
     liar.assert_rejected(Body::Subscribe(many), Reject::TooManyPrefixes);
     // An agent has the pods of its own node, and no other's.
     let mut liar = Liar::to_hub(agent());
-    assert_eq!(liar.say(Body::Subscribe(subscribe(1, &["C\0\x07"]))), Ok(()));
+    assert_eq!(
+        liar.say(Body::Subscribe(subscribe(1, &["C\0\x07"]))),
+        Ok(())
+    );
     for pods in ["C\0\x08", "C", "C\0"] {
-        liar.assert_rejected(Body::Subscribe(subscribe(2, &[pods])), Reject::PrefixPrivate);
+        liar.assert_rejected(
+            Body::Subscribe(subscribe(2, &[pods])),
+            Reject::PrefixPrivate,
+        );
     }
 }
 
@@ -216,11 +228,41 @@ fn what_a_subscriber_says_that_it_has_must_be_possible() {
         ..Have::default()
     };
     for (have, reject) in [
-        (Have { origin: 0, ..have.clone() }, Reject::OriginMalformed),
-        (Have { origin: 70_000, ..have.clone() }, Reject::OriginMalformed),
-        (Have { incarnation: 1002, ..have.clone() }, Reject::IncarnationImplausible),
-        (Have { count: 3, ..have.clone() }, Reject::DigestsLength),
-        (Have { digest: vec![1; 15].into(), ..have.clone() }, Reject::DigestsLength),
+        (
+            Have {
+                origin: 0,
+                ..have.clone()
+            },
+            Reject::OriginMalformed,
+        ),
+        (
+            Have {
+                origin: 70_000,
+                ..have.clone()
+            },
+            Reject::OriginMalformed,
+        ),
+        (
+            Have {
+                incarnation: 1002,
+                ..have.clone()
+            },
+            Reject::IncarnationImplausible,
+        ),
+        (
+            Have {
+                count: 3,
+                ..have.clone()
+            },
+            Reject::DigestsLength,
+        ),
+        (
+            Have {
+                digest: vec![1; 15].into(),
+                ..have.clone()
+            },
+            Reject::DigestsLength,
+        ),
     ] {
         liar.assert_rejected(Body::Subscribe(with(have)), reject);
     }
@@ -279,7 +321,12 @@ fn a_delta_has_what_it_says() {
         ),
         (vec![], 10, 10, Reject::RevisionOrder),
         (vec![], u64::MAX, 3, Reject::RevisionOrder),
-        (vec![change(11, "c1", "x")], 10, 11, Reject::KeyNotSubscribed),
+        (
+            vec![change(11, "c1", "x")],
+            10,
+            11,
+            Reject::KeyNotSubscribed,
+        ),
         (vec![change(11, "", "x")], 10, 11, Reject::KeyNotSubscribed),
     ] {
         let mut liar = Liar::to_agent();
@@ -296,7 +343,10 @@ fn a_delta_that_does_not_fit_leads_to_a_comparison_and_not_to_an_end() {
     assert_eq!(liar.say(Body::Delta(late)), Ok(()));
     assert_eq!(liar.0.replicas[1].stats().delta_gap, 1);
     assert!(liar.0.records(1, 1).is_empty());
-    assert_eq!(liar.say(Body::Snapshot(snapshot(3, vec![change(5, "a1", "y")]))), Ok(()));
+    assert_eq!(
+        liar.say(Body::Snapshot(snapshot(3, vec![change(5, "a1", "y")]))),
+        Ok(())
+    );
     assert_eq!(liar.0.records(1, 1).len(), 1);
 }
 
@@ -351,7 +401,12 @@ fn a_snapshot_has_what_it_says() {
             Reject::KeyNotSubscribed,
         ),
         (
-            part("", "", true, vec![change(1, "a2", "x"), change(1, "a1", "x")]),
+            part(
+                "",
+                "",
+                true,
+                vec![change(1, "a2", "x"), change(1, "a1", "x")],
+            ),
             Reject::KeyOrder,
         ),
         (
@@ -374,7 +429,10 @@ fn a_snapshot_has_what_it_says() {
         Liar::to_agent().assert_rejected(Body::Snapshot(part), reject);
     }
     let mut liar = Liar::to_agent();
-    assert_eq!(liar.say(Body::Snapshot(part("", "b", false, vec![]))), Ok(()));
+    assert_eq!(
+        liar.say(Body::Snapshot(part("", "b", false, vec![]))),
+        Ok(())
+    );
     let hole = Snapshot {
         start: "b1".into(),
         ..snapshot(2, vec![])
@@ -394,10 +452,7 @@ fn nobody_tells_us_our_own_origin_or_one_that_we_did_not_ask_for() {
     };
     liar.assert_rejected(Body::Snapshot(of(3)), Reject::OriginNotSubscribed);
     liar.assert_rejected(Body::Snapshot(of(0)), Reject::OriginMalformed);
-    let early = Snapshot {
-        number: 2,
-        ..of(2)
-    };
+    let early = Snapshot { number: 2, ..of(2) };
     liar.assert_rejected(Body::Snapshot(early), Reject::SubscriptionUnknown);
     assert_eq!(liar.say(Body::Snapshot(of(2))), Ok(()));
 }
@@ -412,7 +467,10 @@ fn more_parts_than_agreed_or_more_origins_are_refused() {
         let one = delta(n, 8 + n, 9 + n, vec![change(9 + n, "a1", "x")]);
         assert_eq!(liar.say(Body::Delta(one)), Ok(()), "{n}");
     }
-    liar.assert_rejected(Body::Delta(delta(10, 18, 19, vec![])), Reject::WindowExceeded);
+    liar.assert_rejected(
+        Body::Delta(delta(10, 18, 19, vec![])),
+        Reject::WindowExceeded,
+    );
     let mut liar = Liar::to_agent();
     for origin in 1..=1025 {
         let part = Body::Snapshot(Snapshot {
@@ -452,9 +510,15 @@ fn a_malformed_record_is_refused_alone() {
     };
     let part = snapshot(1, vec![long, change(2, "a2", "y"), key]);
     assert_eq!(liar.say(Body::Snapshot(part)), Ok(()));
-    assert_eq!(liar.0.records(1, 1), BTreeMap::from([(super::key("a2"), "y".into())]));
+    assert_eq!(
+        liar.0.records(1, 1),
+        BTreeMap::from([(super::key("a2"), "y".into())])
+    );
     let refusals = &liar.0.replicas[1].stats().refusals;
-    assert_eq!((refusals["value_too_long"], refusals["key_malformed"]), (1, 1));
+    assert_eq!(
+        (refusals["value_too_long"], refusals["key_malformed"]),
+        (1, 1)
+    );
 }
 
 mod noise {

@@ -123,7 +123,9 @@ fn another_hub_costs_a_few_bytes() {
     let snapshot = world.take_bytes();
     world.take_events(2);
     world.cut(session);
-    let changes = backends(20).into_iter().map(|(key, _)| (key, Some("new".into())));
+    let changes = backends(20)
+        .into_iter()
+        .map(|(key, _)| (key, Some("new".into())));
     both(&mut world, 2, changes.collect());
     world.take_bytes();
     world.follow(2, 1);
@@ -154,7 +156,11 @@ fn another_hub_that_cannot_go_on_sends_what_differs() {
     world.assert_same(2);
     let bytes = world.take_bytes();
     assert!(bytes * 100 <= snapshot * 5, "{bytes} of {snapshot} bytes");
-    assert_eq!(world.take_events(2).len(), 3, "two records, and that all is told");
+    assert_eq!(
+        world.take_events(2).len(),
+        3,
+        "two records, and that all is told"
+    );
 }
 
 #[test]
@@ -172,7 +178,11 @@ fn a_removed_record_cannot_come_back() {
     world.follow(2, 1);
     world.pass(Duration::from_secs(60));
     assert!(!world.records(2, 1).contains_key(&gone));
-    assert_eq!(world.take_events(2), [], "it waits for the hub to be as new");
+    assert_eq!(
+        world.take_events(2),
+        [],
+        "it waits for the hub to be as new"
+    );
     let ahead = Event::Ahead {
         origin: cluster(1),
         seen: Version::new(1, 2),
@@ -191,7 +201,10 @@ fn who_is_older_than_the_tombstones_compares_and_loses_what_was_removed() {
     both(
         &mut world,
         2,
-        backends(5500).into_iter().map(|(key, _)| (key, None)).collect(),
+        backends(5500)
+            .into_iter()
+            .map(|(key, _)| (key, None))
+            .collect(),
     );
     world.follow(2, HUB);
     world.settle();
@@ -250,7 +263,12 @@ fn changes_while_a_snapshot_goes_out_come_after_it() {
 #[test]
 fn another_filter_in_the_middle_of_a_snapshot_holds() {
     let mut world = World::new(2);
-    world.write(1, backends(20_000).into_iter().chain([set("a1", "x"), set("b1", "y")]));
+    world.write(
+        1,
+        backends(20_000)
+            .into_iter()
+            .chain([set("a1", "x"), set("b1", "y")]),
+    );
     let session = world.follow(1, HUB);
     world.collect();
     for _ in 0..3 {
@@ -279,7 +297,8 @@ fn a_restored_source_is_newer_whatever_its_revision() {
     world.replicas[HUB] = restored;
     world.follow(2, HUB);
     world.pass(Duration::from_secs(4));
-    let ahead = |event: &Event| matches!(event, Event::Ahead { seen, .. } if *seen == Version::new(1, 1));
+    let ahead =
+        |event: &Event| matches!(event, Event::Ahead { seen, .. } if *seen == Version::new(1, 1));
     assert!(world.take_events(HUB).iter().any(ahead));
     assert_eq!(world.records(2, 1).len(), 100);
     world.replicas[HUB].bump_incarnation(Incarnation(2));
@@ -328,7 +347,10 @@ fn what_a_hub_repaired_reaches_those_who_read_from_it() {
     let mut world = World::new(3);
     world.write(5, [set("\x01a", "x"), set("\x01b", "y")]);
     world.replicas[1].own(cluster(2), Version::new(1, 0));
-    let wrong = [(Revision(2), key("\x01a"), "wrong".into()), (Revision(3), key("\x01c"), "z".into())];
+    let wrong = [
+        (Revision(2), key("\x01a"), "wrong".into()),
+        (Revision(3), key("\x01c"), "z".into()),
+    ];
     world.replicas[1].load(cluster(1), Version::new(1, 5), true, wrong);
     world.follow(2, 1);
     world.settle();
@@ -357,7 +379,14 @@ fn a_new_session_takes_over_and_the_old_one_does_no_harm() {
 #[test]
 fn private_records_stay_in_their_cluster() {
     let mut world = World::new(3);
-    world.write(1, [set("\x01n", "node"), set("A\0p", "policy"), set("C\0\x07x", "pod")]);
+    world.write(
+        1,
+        [
+            set("\x01n", "node"),
+            set("A\0p", "policy"),
+            set("C\0\x07x", "pod"),
+        ],
+    );
     world.connect(1, HUB, Wanted::One(cluster(1)), Filter::public());
     let own = Filter::new([prefix("\x01"), prefix("A"), prefix("C\0\x07")]);
     world.connect(2, HUB, Wanted::All, own);
