@@ -235,8 +235,8 @@ impl<'a> Intake<'a> {
             store.break_history();
         }
         let key = owned_key(key);
-        self.tell(match (difference, content) {
-            (Difference::Applied, Content::Value(value)) => {
+        self.tell(match content {
+            Content::Value(value) => {
                 let value = Bytes::copy_from_slice(value);
                 if first {
                     Event::InitApply { origin, key, value }
@@ -244,7 +244,7 @@ impl<'a> Intake<'a> {
                     Event::Apply { origin, key, value }
                 }
             }
-            _ => Event::Delete { origin, key },
+            Content::Refused(_) | Content::Gone => Event::Delete { origin, key },
         });
         1
     }

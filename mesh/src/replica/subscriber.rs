@@ -14,7 +14,7 @@ use super::tally::View;
 use super::{MAX_INCARNATION_STEP, SessionId, Stream, Wanted};
 use crate::record::{LaneRecord, Revision, Version};
 use crate::wire::{
-    Ack, Announce, Body, Compare, Delta, Digests, Gone, Have, Refused, Snapshot, Subscribe, Summary,
+    Ack, Announce, Body, Delta, Digests, Have, Refused, Snapshot, Subscribe, Summary,
 };
 use bytes::Bytes;
 use hawser_tunnel::node::ClusterId;
@@ -142,11 +142,15 @@ impl Subscriber {
             self.feeds.insert(origin, Feed::new(shelf.quota(origin)));
         }
         match body {
-            Body::Compare(compare) => self.compare(shelf, origin, &compare, now),
+            Body::Compare(compare) => {
+                self.feed(origin).round = compare.round;
+                self.ask(shelf, origin, now);
+                Ok(())
+            }
             Body::Snapshot(snapshot) => self.snapshot(shelf, origin, snapshot, now),
             Body::Delta(delta) => self.delta(shelf, origin, delta, now),
             Body::Summary(summary) => self.summary(shelf, origin, &summary, now),
-            Body::Gone(gone) => self.gone(shelf, origin, &gone),
+            Body::Gone(_) => self.gone(shelf, origin),
             Body::Hello(_)
             | Body::Subscribe(_)
             | Body::Digests(_)
@@ -154,18 +158,6 @@ impl Subscriber {
             | Body::Refused(_)
             | Body::Announce(_) => Err(Reject::UnexpectedMessage),
         }
-    }
-
-    fn compare(
-        &mut self,
-        shelf: &mut Shelf,
-        origin: ClusterId,
-        compare: &Compare,
-        now: Instant,
-    ) -> Result<(), Reject> {
-        self.feed(origin).round = compare.round;
-        self.ask(shelf, origin, now);
-        Ok(())
     }
 
     fn snapshot(
@@ -328,7 +320,7 @@ impl Subscriber {
         Ok(())
     }
 
-    fn gone(&mut self, shelf: &mut Shelf, origin: ClusterId, _: &Gone) -> Result<(), Reject> {
+    fn gone(&mut self, shelf: &mut Shelf, origin: ClusterId) -> Result<(), Reject> {
         if self.wanted != Wanted::All {
             return Err(Reject::UnexpectedMessage);
         }

@@ -3,6 +3,9 @@
 use super::*;
 use proptest::prelude::*;
 
+/// What was written at a revision.
+type Entry = (Revision, Vec<(Key, Option<Bytes>)>);
+
 /// Replicas of cluster 1: a writer and one that follows its journal. Then a hub of another cluster, an agent of that
 /// cluster, an agent of cluster 1.
 const REPLICAS: usize = 5;
@@ -91,7 +94,7 @@ struct Story {
     /// All states of cluster 1, by version.
     history: BTreeMap<Version, BTreeMap<Key, Bytes>>,
     /// What was written, as the following hub reads it.
-    journal: Vec<(Revision, Vec<(Key, Option<Bytes>)>)>,
+    journal: Vec<Entry>,
     version: Version,
     sessions: [Option<SessionId>; 3],
     filters: [Filter; 3],
@@ -325,7 +328,7 @@ impl Story {
             .keys()
             .rev()
             .filter(|v| v.incarnation == incarnation);
-        let Some(&from) = before.clone().nth(back).or_else(|| before.last()) else {
+        let Some(&from) = before.clone().nth(back).or_else(|| before.min()) else {
             return;
         };
         self.restart_publisher(HUB, from);
@@ -356,7 +359,13 @@ impl Story {
                         assert!(mirror.remove(&key).is_some(), "deleted what was not there");
                     }
                     Event::Forgotten { .. } => mirror.clear(),
-                    _ => {}
+                    Event::Init { .. }
+                    | Event::InitDone { .. }
+                    | Event::Reached { .. }
+                    | Event::Ahead { .. }
+                    | Event::Announced { .. }
+                    | Event::Refused { .. }
+                    | Event::Synced { .. } => {}
                 }
             }
         }
