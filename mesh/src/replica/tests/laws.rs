@@ -169,8 +169,8 @@ impl Story {
             Step::Leave => {
                 self.cut(0);
                 self.world.replicas[OTHER_HUB].forget(cluster(1));
-                self.seen[OTHER_HUB] = Version::NONE;
-                self.seen[OTHER_AGENT] = Version::NONE;
+                self.world.collect();
+                self.follow_events();
                 self.connect(0);
             }
         }
@@ -347,7 +347,7 @@ impl Story {
 
     fn follow_events(&mut self) {
         let mirrors = self.world.events.iter_mut().zip(&mut self.mirrors);
-        for (events, mirror) in mirrors.skip(OTHER_HUB) {
+        for ((events, mirror), seen) in mirrors.zip(&mut self.seen).skip(OTHER_HUB) {
             for event in events.drain(..) {
                 match event {
                     Event::InitApply { origin, key, value }
@@ -358,7 +358,10 @@ impl Story {
                     Event::Delete { key, .. } => {
                         assert!(mirror.remove(&key).is_some(), "deleted what was not there");
                     }
-                    Event::Forgotten { .. } => mirror.clear(),
+                    Event::Forgotten { .. } => {
+                        mirror.clear();
+                        *seen = Version::NONE;
+                    }
                     Event::Init { .. }
                     | Event::InitDone { .. }
                     | Event::Reached { .. }
