@@ -11,6 +11,7 @@ use super::paths::Paths;
 use super::preflight;
 use super::replicated::{Conflict, Waiting};
 use super::trouble::Troubles;
+use crate::agent_socket::NodeStatus;
 use crate::chain::one_line;
 use crate::config::NodeConfig;
 use crate::io::clamp_table::ClampTable;
@@ -67,6 +68,8 @@ pub(super) struct Node {
     waiting: Option<Waiting>,
     conflicts: BTreeSet<Conflict>,
     announcement: Announcement,
+    /// What became of what was heard is something else than what was told of it.
+    reports: bool,
     scope: Scope,
     conversation: Conversation,
     liveness: Liveness,
@@ -98,6 +101,7 @@ impl Node {
             waiting: None,
             conflicts: BTreeSet::new(),
             announcement: Announcement::default(),
+            reports: true,
             scope: Scope::default(),
             conversation: Conversation::default(),
             liveness: Liveness::default(),
@@ -325,10 +329,12 @@ impl Node {
     }
 
     /// Reads the file again. A wrong one is told in one line, and the old one stays.
-    pub(super) async fn reload(&mut self, path: &Path) {
+    /// Returns whether another one is in force now.
+    pub(super) async fn reload(&mut self, path: &Path) -> bool {
         match self.load(path).await {
             Ok(next) if next == *self.config => {
-                tracing::debug!("configuration read; nothing changed")
+                tracing::debug!("configuration read; nothing changed");
+                false
             }
             Ok(next) => {
                 tracing::info!("configuration read");
@@ -337,8 +343,12 @@ impl Node {
                 self.measure().await;
                 self.conversation.retry();
                 self.look_at(Dirty::ALL);
+                true
             }
-            Err(error) => tracing::error!("{error}; the configuration before it stays in force"),
+            Err(error) => {
+                tracing::error!("{error}; the configuration before it stays in force");
+                false
+            }
         }
     }
 
@@ -351,6 +361,23 @@ impl Node {
         let fit = preflight::check(&next, &self.netlink).await;
         fit.map_err(|error| format!("{shown}: {}", one_line(&error)))?;
         Ok(next)
+    }
+
+    /// What became of what was heard, where it is something else than before.
+    pub(super) fn poll_report(&mut self) -> Option<NodeStatus> {
+        if !std::mem::take(&mut self.reports) {
+            return None;
+        }
+        let state = self.wanted.as_ref().map(|wanted| &wanted.state);
+        let conflicts = self.conflicts.iter();
+        Some(NodeStatus {
+            id: state.map(|state| state.node),
+            peers: state.map_or(0, |state| state.peers.len()),
+            waiting: self.waiting.map(|waiting| waiting.name().to_owned()),
+            conflicts: conflicts
+                .map(|conflict| (conflict.name().to_owned(), conflict.to_string()))
+                .collect(),
+        })
     }
 
     fn log_start(&self) {

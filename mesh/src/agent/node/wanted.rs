@@ -63,6 +63,7 @@ impl Node {
     /// Derives everything that is wanted. While that cannot be told, what was wanted before stays so.
     pub(super) async fn rebuild(&mut self) {
         self.stale = None;
+        self.reports = true;
         let start = Instant::now();
         let (config, records) = (Arc::clone(&self.config), Arc::clone(&self.records));
         let composed = match blocking(move || derive(&config, &records)).await {
