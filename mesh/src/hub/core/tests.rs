@@ -245,10 +245,12 @@ fn a_restored_source_begins_another_incarnation_when_another_hub_says_so() {
         two.handle_timeout(now);
         carry(&mut two, &mut one, now);
         bump = bump.or_else(|| {
-            actions(&mut one).into_iter().find_map(|action| match action {
-                Action::Bump { to } => Some(to),
-                _ => None,
-            })
+            actions(&mut one)
+                .into_iter()
+                .find_map(|action| match action {
+                    Action::Bump { to } => Some(to),
+                    _ => None,
+                })
         });
     }
     assert_eq!(bump, Some(Incarnation(2)));
