@@ -2,7 +2,8 @@
 
 use super::connections::{Connections, Input};
 use super::core::{Action, Core};
-use super::scribe::{Order, Report, Scribe, ScribeError};
+pub use super::scribe::{JournalFault, ScribeError};
+use super::scribe::{Order, Report, Scribe};
 use super::status::{Question, StatusSocket, answer};
 use crate::config::hub_yaml::HubConfig;
 use crate::io::config_file::ConfigFile;
@@ -283,12 +284,12 @@ impl Hub {
                 name,
                 hubs,
             } => {
-                for old in self.connections.dial(cluster, name, &hubs) {
+                if let Some(old) = self.connections.dial(cluster, name, &hubs) {
                     self.core.closed(old);
                 }
             }
             Action::Hang { cluster } => {
-                for old in self.connections.hang(cluster) {
+                if let Some(old) = self.connections.hang(cluster) {
                     self.core.closed(old);
                 }
             }
