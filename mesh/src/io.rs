@@ -9,6 +9,7 @@ pub(crate) mod kept;
 pub(crate) mod lock;
 pub(crate) mod netlink;
 pub(crate) mod numbers;
+pub(crate) mod new_file;
 pub mod pem_file;
 pub mod quic;
 pub mod resolve;
