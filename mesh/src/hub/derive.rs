@@ -94,6 +94,8 @@ pub struct Derive {
     prefixes: BTreeMap<IpNet, String>,
     /// Nodes of which a prefix overlaps one of another node.
     crowded: BTreeSet<String>,
+    /// Each WireGuard key with the nodes that told it, in the order in which they did. Only the first has it.
+    keys: BTreeMap<[u8; 32], Vec<String>>,
     bearers: BTreeMap<Arc<Bearer>, pods::Bearing>,
     pods: BTreeMap<Name, Pod>,
     by_address: BTreeMap<IpAddr, BTreeSet<Name>>,
@@ -120,6 +122,7 @@ impl Derive {
             nodes: BTreeMap::new(),
             prefixes: BTreeMap::new(),
             crowded: BTreeSet::new(),
+            keys: BTreeMap::new(),
             bearers: BTreeMap::new(),
             pods: BTreeMap::new(),
             by_address: BTreeMap::new(),
@@ -198,10 +201,10 @@ impl Derive {
         self.dirty.insert(Unit::Cluster(id));
     }
 
-    /// Takes the lanes that a node's agent told.
+    /// Takes the lanes that a node's agent told. One with a key that another node told before is left out: a node cannot
+    /// take over another.
     pub fn set_lanes(&mut self, node: &str, lanes: Vec<LaneRecord>) {
-        self.nodes.entry(node.to_owned()).or_default().lanes = lanes;
-        self.dirty.insert(Unit::Node(node.to_owned()));
+        self.take_lanes(node, lanes);
     }
 
     /// The next claim that came or went since the last call.

@@ -59,6 +59,28 @@ impl Derive {
         }
     }
 
+    pub(super) fn take_lanes(&mut self, name: &str, lanes: Vec<LaneRecord>) {
+        let node = self.nodes.entry(name.to_owned()).or_default();
+        let old = std::mem::replace(&mut node.lanes, lanes);
+        let new: BTreeSet<[u8; 32]> = node.lanes.iter().map(key_of).collect();
+        for key in &new {
+            let owners = self.keys.entry(*key).or_default();
+            if !owners.iter().any(|owner| owner == name) {
+                owners.push(name.to_owned());
+            }
+        }
+        for key in old.iter().map(key_of).filter(|key| !new.contains(key)) {
+            if let Some(owners) = self.keys.get_mut(&key) {
+                owners.retain(|owner| owner != name);
+                self.dirty.extend(owners.first().cloned().map(Unit::Node));
+                if owners.is_empty() {
+                    self.keys.remove(&key);
+                }
+            }
+        }
+        self.dirty.insert(Unit::Node(name.to_owned()));
+    }
+
     pub(super) fn set_index(&mut self, name: &str, number: u32) {
         let index = u16::try_from(number).ok();
         let index = index.and_then(|number| NodeIndex::new(number).ok());
@@ -87,6 +109,12 @@ impl Derive {
         let node = self.nodes.get(name)?;
         let wanted = node.prefixes.as_ref()?;
         let has = |prefix: &IpNet| self.prefixes.get(prefix).is_some_and(|o| o == name);
+        let is_first = |lane: &&LaneRecord| {
+            let owners = self.keys.get(&key_of(lane));
+            owners
+                .and_then(|owners| owners.first())
+                .is_some_and(|first| first == name)
+        };
         Some(Record::Node(record::Node {
             index: node.index?,
             name: name.to_owned(),
@@ -95,9 +123,13 @@ impl Derive {
                 .filter(|prefix| has(prefix))
                 .copied()
                 .collect(),
-            lanes: node.lanes.clone(),
+            lanes: node.lanes.iter().filter(is_first).cloned().collect(),
         }))
     }
+}
+
+fn key_of(lane: &LaneRecord) -> [u8; 32] {
+    *lane.public_key.as_bytes()
 }
 
 /// Whose prefix shares an address with this one. Those in the map share none with each other, so only the neighbours

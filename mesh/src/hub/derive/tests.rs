@@ -232,6 +232,36 @@ fn a_node_is_told_with_the_lanes_that_its_agent_told() {
     assert_eq!(node.lanes, [lane]);
 }
 
+#[test]
+fn a_node_cannot_take_the_key_of_another() {
+    let mut world = World::new(BTreeMap::new());
+    let lane = LaneRecord {
+        public_key: PublicKey::new([7; 32]),
+        peer_endpoint: None,
+    };
+    world.apply(&[node(1), node(2)].join("---\n"));
+    world.derive.set_lanes("n2", vec![lane.clone()]);
+    world.derive.set_lanes("n1", vec![lane.clone()]);
+    world.settle();
+    let lanes = |world: &World, index: u16| {
+        let key = Key::node(hawser_tunnel::node::NodeIndex::new(index).unwrap());
+        match decode_record(&key, &world.records[&key]).unwrap() {
+            Record::Node(node) => node.lanes,
+            _ => Vec::new(),
+        }
+    };
+    assert_eq!(
+        (lanes(&world, 300), lanes(&world, 301)),
+        (vec![], vec![lane.clone()])
+    );
+    world.derive.set_lanes("n2", vec![]);
+    world.settle();
+    assert_eq!(
+        (lanes(&world, 300), lanes(&world, 301)),
+        (vec![lane], vec![])
+    );
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Pod(u8, u8, u8, bool),

@@ -159,6 +159,13 @@ impl Catalog {
         })
     }
 
+    /// All objects.
+    pub fn objects(&self) -> impl Iterator<Item = (&ObjectKey, &Object)> {
+        self.objects
+            .iter()
+            .map(|(key, (_, object))| (key, &**object))
+    }
+
     /// How many objects there are.
     pub fn len(&self) -> usize {
         self.objects.len()
