@@ -6,9 +6,13 @@
 //! the command line ([`cli`]) asks the data plane.
 
 pub mod agent;
+pub mod ca;
 mod chain;
 pub mod cli;
 pub mod config;
-mod io;
+pub mod dial;
+pub mod frame;
+pub mod io;
 pub mod record;
+pub mod trust;
 pub mod wire;
