@@ -26,6 +26,7 @@ mod population;
 mod replica;
 mod site;
 mod size;
+mod speaker;
 mod wire_bytes;
 
 use measurement::Measurement;

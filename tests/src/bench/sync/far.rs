@@ -23,6 +23,7 @@ use crate::lab::ClusterPeer;
 mod cluster;
 
 use cluster::Cluster;
+pub(super) use cluster::Open;
 
 /// Where the hub of the first listens; the others follow.
 const FIRST_HUB_PORT: u16 = 7_000;
