@@ -14,5 +14,6 @@ pub mod dial;
 pub mod frame;
 pub mod io;
 pub mod record;
+pub mod replica;
 pub mod trust;
 pub mod wire;
