@@ -169,7 +169,9 @@ fn the_bench_of_state_gives_values() -> Result<()> {
         );
     }
     // What is a rule and no speed holds in any size, on any machine.
-    let churn = samples.iter().find(|sample| sample["measurement"] == "churn");
+    let churn = samples
+        .iter()
+        .find(|sample| sample["measurement"] == "churn");
     let bytes = churn.and_then(|sample| sample["values"]["bytes"].as_f64());
     ensure!(bytes == Some(0.0), "pods that concern nobody: {churn:?}");
     Ok(())

@@ -2,9 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use hawser_tests::depth::{is_soak, rounds};
-use hawser_tests::lab::{
-    Family, HUB_PORT, Lab, Pair, Topology, manifest_of, wait_until,
-};
+use hawser_tests::lab::{Family, HUB_PORT, Lab, Pair, Topology, manifest_of, wait_until};
 use hawser_tests::say;
 use hawser_tests::traffic::{LoadSpec, Ping, SequenceLoad};
 use hawser_tunnel::reject::Reject;
@@ -50,9 +48,16 @@ fn two_clusters_learn_everything_from_their_hubs() -> Result<()> {
         start.elapsed().as_millis()
     ));
     for pair in lab.cross_pairs(None) {
-        let to = lab.pod(&pair.to).address(pair.family).context("no address")?;
+        let to = lab
+            .pod(&pair.to)
+            .address(pair.family)
+            .context("no address")?;
         let report = Ping::new(to).run(lab.pod(&pair.from).netns())?;
-        ensure!(report.received == report.sent, "{pair:?}: {}", report.output);
+        ensure!(
+            report.received == report.sent,
+            "{pair:?}: {}",
+            report.output
+        );
     }
     sniffer.stop()?.check()
 }
@@ -78,9 +83,9 @@ fn hubs_that_are_all_dead_cost_no_packet_and_neither_does_their_return() -> Resu
         hub.start()?;
     }
     wait_until("every agent has its hub again", PATIENCE, || {
-        lab.nodes().iter().try_fold(true, |all, node| {
-            Ok(all && node.hub_connected()?)
-        })
+        lab.nodes()
+            .iter()
+            .try_fold(true, |all, node| Ok(all && node.hub_connected()?))
     })?;
     // Whatever the return stirs up would show by now.
     during(Duration::from_secs(2), || Ok(()))?;
@@ -93,7 +98,10 @@ fn hubs_that_are_all_dead_cost_no_packet_and_neither_does_their_return() -> Resu
         report.sent,
         report.lost
     ));
-    ensure!(before == after, "the return changed what the data planes are told");
+    ensure!(
+        before == after,
+        "the return changed what the data planes are told"
+    );
     Ok(())
 }
 
@@ -133,7 +141,10 @@ fn a_node_reboots_with_every_hub_away() -> Result<()> {
         let back = start.elapsed();
         lab.node("east-2").wait_ready(3, PATIENCE)?;
         load.stop()?;
-        say(format_args!("reboot {round} without a hub: both ways after {} ms", back.as_millis()));
+        say(format_args!(
+            "reboot {round} without a hub: both ways after {} ms",
+            back.as_millis()
+        ));
         ensure!(back <= Duration::from_secs(2), "{} ms", back.as_millis());
         sniffer.stop()?.check()?;
     }
@@ -183,7 +194,8 @@ fn clusters_that_were_parted_agree_within_a_second() -> Result<()> {
     );
     let file = lab.dir().join("cut.nft");
     std::fs::write(&file, rule)?;
-    lab.router().output("nft", &["-f", &file.to_string_lossy()])?;
+    lab.router()
+        .output("nft", &["-f", &file.to_string_lossy()])?;
     let time = Duration::from_secs(if is_soak() { 60 } else { 8 });
     during(time, || {
         // What the far side has to catch up with.
@@ -197,11 +209,16 @@ fn clusters_that_were_parted_agree_within_a_second() -> Result<()> {
         Ok(())
     })?;
     ensure!(!lab.agree("east")?, "nothing was to catch up with");
-    lab.router().output("nft", &["delete", "table", "inet", "cut"])?;
+    lab.router()
+        .output("nft", &["delete", "table", "inet", "cut"])?;
     let start = Instant::now();
     wait_until("equal digests", PATIENCE, || lab.agree("east"))?;
     let took = start.elapsed();
-    say(format_args!("parted for {} s: equal digests after {} ms", time.as_secs(), took.as_millis()));
+    say(format_args!(
+        "parted for {} s: equal digests after {} ms",
+        time.as_secs(),
+        took.as_millis()
+    ));
     load.stop()?.check()?;
     ensure!(took <= Duration::from_secs(1), "{} ms", took.as_millis());
     Ok(())

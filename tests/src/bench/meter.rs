@@ -168,7 +168,8 @@ fn foreign(processes: &BTreeMap<i32, Process>, own: i32) -> u64 {
 /// Processor time of a process since its start, in seconds, what the kernel did on its behalf included.
 pub(super) fn processor_time(pid: i32) -> Result<f64> {
     let path = format!("/proc/{pid}/stat");
-    let process = parse_process(&read(&path)?).with_context(|| format!("{path} is not as expected"))?;
+    let process =
+        parse_process(&read(&path)?).with_context(|| format!("{path} is not as expected"))?;
     Ok(process.own as f64 / TICKS)
 }
 

@@ -18,7 +18,9 @@ const SETTLED: Duration = Duration::from_secs(6);
 pub(super) fn measure(site: &mut Site, seconds: u32) -> Result<(Values, Usage)> {
     ensure!(site.size().backends() > 0, "no large service");
     let count = RATE * seconds;
-    let changes: Vec<_> = (0..count).map(|_| site.next_backend()).collect::<Result<_>>()?;
+    let changes: Vec<_> = (0..count)
+        .map(|_| site.next_backend())
+        .collect::<Result<_>>()?;
     let watch = site.watch()?;
     let time = Duration::from_secs(seconds.into());
     settle(site)?;

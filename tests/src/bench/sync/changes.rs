@@ -32,7 +32,9 @@ pub(super) fn measure(site: &mut Site, seconds: u32) -> Result<(Values, Usage)> 
         let written: Vec<Written> = told.into_iter().collect();
         let (after, took) = (spent()?, start.elapsed().as_secs_f64());
         let costs = before.iter().zip(after);
-        let costs: Vec<f64> = costs.map(|(before, after)| (after - before) / took).collect();
+        let costs: Vec<f64> = costs
+            .map(|(before, after)| (after - before) / took)
+            .collect();
         Ok((written, costs))
     })?;
     let mut latencies = Vec::new();

@@ -23,7 +23,6 @@ use crate::lab::ClusterPeer;
 mod cluster;
 
 use cluster::Cluster;
-pub(super) use cluster::Open;
 
 /// Where the hub of the first listens; the others follow.
 const FIRST_HUB_PORT: u16 = 7_000;
@@ -121,7 +120,10 @@ impl Far {
         };
         match is_ready.recv() {
             Ok(()) => Ok(far),
-            Err(_) => Err(far.end().err().unwrap_or_else(|| anyhow!("no cluster listens"))),
+            Err(_) => Err(far
+                .end()
+                .err()
+                .unwrap_or_else(|| anyhow!("no cluster listens"))),
         }
     }
 

@@ -12,7 +12,13 @@ use crate::bench::figure::{Bound, Figure};
 use crate::bench::sample::Series;
 
 /// A value: what it is called on the page, measurement, value, unit, bound.
-type Value = (&'static str, &'static str, &'static str, &'static str, Bound);
+type Value = (
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+    Bound,
+);
 
 /// What is measured in every size; the bounds are of [`BOUNDS`] alone.
 const VALUES: [Value; 15] = [
@@ -86,13 +92,7 @@ const VALUES: [Value; 15] = [
         "ratio",
         Bound::Never(0.05, 0.02),
     ),
-    (
-        "snapshot",
-        COLD,
-        SNAPSHOT,
-        "MiB",
-        Bound::Nothing,
-    ),
+    ("snapshot", COLD, SNAPSHOT, "MiB", Bound::Nothing),
     (
         "hub, 325 changes/s",
         CHANGES,

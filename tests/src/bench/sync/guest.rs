@@ -14,14 +14,14 @@ use hawser_mesh::io::pem_file;
 use hawser_mesh::io::quic::{Dialer, Tls};
 use hawser_mesh::io::resolve::Resolver;
 use hawser_mesh::record::{Kind, Prefix, Version};
-use hawser_mesh::replica::{Filter, Limits, Replica, SessionId, Wanted};
+use hawser_mesh::replica::{AdmitAll, Filter, Limits, Replica, SessionId, Wanted};
 use hawser_mesh::trust::{Expected, Trust};
 use hawser_mesh::wire::{Body, Message};
 use hawser_tunnel::node::ClusterId;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
-use super::far::{Open, Written};
+use super::far::Written;
 use super::site::LOST;
 use super::speaker::Speaker;
 use crate::io::Netns;
@@ -63,7 +63,7 @@ impl Guest {
         &self,
         wanted: &BTreeMap<ClusterId, Version>,
         patience: Duration,
-        check: impl Fn() -> Result<()> + Send,
+        check: impl Fn() -> Result<()> + Send + Sync,
     ) -> Result<()> {
         self.run(|runtime| {
             runtime.block_on(async {
@@ -78,7 +78,10 @@ impl Guest {
                         done = &mut follow => return done,
                         () = tokio::time::sleep(LOOK) => check()?,
                     }
-                    ensure!(Instant::now() < end, "waited {patience:?} for a hub that knows everything");
+                    ensure!(
+                        Instant::now() < end,
+                        "waited {patience:?} for a hub that knows everything"
+                    );
                 }
             })
         })
@@ -131,12 +134,10 @@ impl Guest {
             0,
         );
         let connection = dialer.connect().await;
-        let mut speaker = Speaker::new(Replica::new(Limits::default(), Box::new(Open)));
+        let mut speaker = Speaker::new(Replica::new(Limits::default(), Box::new(AdmitAll)));
         let session = speaker.open(connection);
         let now = Instant::now();
-        speaker
-            .replica
-            .subscribe(session, Wanted::All, filter, now);
+        speaker.replica.subscribe(session, Wanted::All, filter, now);
         Ok(Following { speaker, session })
     }
 }
@@ -220,7 +221,9 @@ enum Told {
 fn told_of(body: &Body, before: &BTreeMap<ClusterId, Version>, last: Option<&Written>) -> Told {
     if let Body::Summary(summary) = body {
         let version = Version::new(summary.incarnation, summary.revision);
-        let known = before.iter().find(|(id, _)| u32::from(u16::from(**id)) == summary.origin);
+        let known = before
+            .iter()
+            .find(|(id, _)| u32::from(u16::from(**id)) == summary.origin);
         if known.is_some_and(|(_, known)| version <= *known) {
             return Told::Before;
         }

@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result};
 use blake2::{Blake2s256, Digest as _};
 use bytes::Bytes;
 use hawser_mesh::record::{
-    Condition, Endpoint, IdentityRecord, Key, LaneRecord, Node, Record, Scope, Service, ServicePort,
-    ServiceType,
+    Condition, Endpoint, IdentityRecord, Key, LaneRecord, Node, Record, Scope, Service,
+    ServicePort, ServiceType,
 };
 use hawser_mesh::wire::encode_record;
 use hawser_tunnel::identity::Identity;
@@ -82,7 +82,7 @@ impl Population {
         let backends = (0..self.backends()).map(|number| self.backend(number, true));
         nodes
             .chain(services)
-            .chain(large.map(Ok))
+            .chain(large)
             .chain(endpoints)
             .chain(backends)
             .map(|record| record.map(|record| (record.key(), encode_record(&record))))
@@ -281,7 +281,11 @@ mod tests {
         let prefixes = [0, 1, 249, last].map(|number| population(Size::Curve, number).prefix());
         let prefixes: Vec<IpNet> = prefixes.into_iter().map(Result::unwrap).collect();
         for (number, one) in prefixes.iter().enumerate() {
-            assert!(prefixes[number + 1..].iter().all(|other| !one.contains(other)));
+            assert!(
+                prefixes[number + 1..]
+                    .iter()
+                    .all(|other| !one.contains(other))
+            );
         }
         assert_eq!(prefixes[3].to_string(), "100.126.96.0/19");
         let node = population(Size::Curve, last).node(Size::Curve.nodes() - 1);

@@ -54,7 +54,8 @@ impl Site {
         lab.attach_underlay(&far, 1, FAR)?;
         let at = address::underlay(1, FAR, Family::V4);
         let ca = lab.authority("east").join("ca.crt");
-        let ca = fs::read_to_string(&ca).with_context(|| format!("failed to read {}", ca.display()))?;
+        let ca =
+            fs::read_to_string(&ca).with_context(|| format!("failed to read {}", ca.display()))?;
         let far = Far::start(&far, size, at, CLUSTERSET, ("east", &ca))?;
         let manifests = lab.manifests("east")?;
         for peer in far.peers() {
@@ -219,7 +220,8 @@ impl Site {
         self.hub_mut(index)?.start()?;
         let hub = &self.lab.hubs()[index];
         let wanted = self.far.versions()?;
-        self.guest(index)?.wait_complete(&wanted, READY, || hub.check())
+        self.guest(index)?
+            .wait_complete(&wanted, READY, || hub.check())
     }
 
     /// Kills the hub that serves; another one does from now on.
@@ -256,6 +258,11 @@ impl Site {
     fn guest(&self, index: usize) -> Result<Guest> {
         let node = self.lab.node(GUEST);
         let tls: PathBuf = node.dir().join("tls");
-        Guest::new(node.netns(), self.address(index), &tls, &self.lab.authority("east"))
+        Guest::new(
+            node.netns(),
+            self.address(index),
+            &tls,
+            &self.lab.authority("east"),
+        )
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use bytes::Bytes;
-use hawser_mesh::io::quic::{Connection, Sender, Unsent};
+use hawser_mesh::io::quic::{self, Connection, Sender, Unsent};
 use hawser_mesh::replica::{Replica, SessionId, Stream};
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
@@ -49,7 +49,11 @@ impl Speaker {
         self.open.insert(session, connection.tx);
         tokio::spawn(async move {
             while let Some((stream, bytes)) = rx.recv().await {
-                if tell.send(Told::Message(session, stream, bytes)).await.is_err() {
+                if tell
+                    .send(Told::Message(session, of_replica(stream), bytes))
+                    .await
+                    .is_err()
+                {
                     return;
                 }
             }
@@ -65,15 +69,17 @@ impl Speaker {
             let Some(sender) = self.open.get(&session) else {
                 continue;
             };
-            match sender.try_send(stream, transmit.bytes) {
-                Ok(()) if sender.is_writable(stream) => (),
+            match sender.try_send(of_quic(stream), transmit.bytes) {
+                Ok(()) if sender.is_writable(of_quic(stream)) => (),
                 // A message that was not taken would be missed: the session begins anew.
-                Err(Unsent::Full | Unsent::TooLong | Unsent::Ended) => self.close(session, "unsent"),
+                Err(Unsent::Full | Unsent::TooLong | Unsent::Ended) => {
+                    self.close(session, "unsent")
+                }
                 Ok(()) => {
                     self.replica.set_writable(session, stream, false);
                     let (sender, tell) = (sender.clone(), self.tell.clone());
                     tokio::spawn(async move {
-                        sender.writable(stream).await;
+                        sender.writable(of_quic(stream)).await;
                         tell.send(Told::Writable(session, stream)).await.ok();
                     });
                 }
@@ -94,7 +100,9 @@ impl Speaker {
                 if !self.open.contains_key(&session) {
                     return None;
                 }
-                let heard = self.replica.handle_message(session, stream, bytes.clone(), now);
+                let heard = self
+                    .replica
+                    .handle_message(session, stream, bytes.clone(), now);
                 if let Err(reject) = heard {
                     self.close(session, reject.name());
                 }
@@ -120,5 +128,19 @@ impl Speaker {
             sender.close(reason);
             self.replica.close(session);
         }
+    }
+}
+
+fn of_quic(stream: Stream) -> quic::Stream {
+    match stream {
+        Stream::Changes => quic::Stream::Changes,
+        Stream::Bulk => quic::Stream::Bulk,
+    }
+}
+
+fn of_replica(stream: quic::Stream) -> Stream {
+    match stream {
+        quic::Stream::Changes => Stream::Changes,
+        quic::Stream::Bulk => Stream::Bulk,
     }
 }

@@ -61,7 +61,9 @@ mod tests {
     #[test]
     fn both_ways_are_counted_together() {
         let rule = |bytes: u32| {
-            format!(r#"{{"rule": {{"expr": [{{"match": {{}}}}, {{"counter": {{"packets": 1, "bytes": {bytes}}}}}]}}}}"#)
+            format!(
+                r#"{{"rule": {{"expr": [{{"match": {{}}}}, {{"counter": {{"packets": 1, "bytes": {bytes}}}}}]}}}}"#
+            )
         };
         let text = format!(
             r#"{{"nftables": [{{"metainfo": {{}}}}, {}, {}]}}"#,

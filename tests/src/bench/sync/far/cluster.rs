@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use hawser_mesh::io::quic::Listener;
 use hawser_mesh::record::{Key, Revision, Version};
-use hawser_mesh::replica::{Audience, Gate, Limits, Refusal, Replica};
+use hawser_mesh::replica::{AdmitAll, Audience, Limits, Replica};
 use hawser_tunnel::node::ClusterId;
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -24,25 +24,12 @@ pub(super) struct Cluster {
     speaker: Speaker,
 }
 
-/// It takes what it writes itself; nobody else tells it anything.
-#[derive(Debug)]
-pub(in super::super) struct Open;
-
-impl Gate for Open {
-    fn admit(&self, _: ClusterId, _: &Key, _: &Bytes) -> Result<(), Refusal> {
-        Ok(())
-    }
-}
-
 impl Cluster {
     pub(super) fn new(origin: ClusterId, records: Vec<(Key, Bytes)>) -> Result<Self> {
-        let mut replica = Replica::new(Limits::default(), Box::new(Open));
+        let mut replica = Replica::new(Limits::default(), Box::new(AdmitAll));
         replica.own(origin, Version::new(INCARNATION, 0));
         let records = records.into_iter();
-        replica.write(
-            Revision(1),
-            records.map(|(key, value)| (key, Some(value))),
-        );
+        replica.write(Revision(1), records.map(|(key, value)| (key, Some(value))));
         Ok(Self {
             origin,
             revision: 1,
@@ -81,9 +68,7 @@ impl Cluster {
         let at = Instant::now();
         if !changes.is_empty() {
             self.revision += 1;
-            self.speaker
-                .replica
-                .write(Revision(self.revision), changes);
+            self.speaker.replica.write(Revision(self.revision), changes);
         }
         let written = Written {
             at,
