@@ -3,13 +3,14 @@
 //! [`NodeConfig`] is the checked form. Whatever is wrong with a file is told in one line with
 //! field, value, rule and fix ([`ConfigError`]); nothing of a wrong file is used.
 
-mod clusters;
+pub(crate) mod clusters;
 mod fault;
+pub mod hub_yaml;
 mod own;
 mod peers;
-mod prefix;
+pub(crate) mod prefix;
 mod raw;
-mod syntax;
+pub(crate) mod syntax;
 
 pub use fault::{ConfigError, Fault, Rule, Syntax};
 pub use own::{DEFAULT_DEVICE, DEFAULT_SOCKET};

@@ -2,8 +2,14 @@
 
 pub(crate) mod clamp_table;
 pub(crate) mod config_file;
+pub(crate) mod folder;
+pub(crate) mod folder_watch;
+pub(crate) mod journal_file;
+pub(crate) mod kept;
 pub(crate) mod lock;
 pub(crate) mod netlink;
+pub(crate) mod numbers;
+pub(crate) mod new_file;
 pub mod pem_file;
 pub mod quic;
 pub mod resolve;

@@ -78,7 +78,7 @@ pub struct Fault {
 }
 
 impl Fault {
-    pub(super) fn new(field: impl Into<String>, value: impl fmt::Display, rule: Rule) -> Self {
+    pub(crate) fn new(field: impl Into<String>, value: impl fmt::Display, rule: Rule) -> Self {
         Self {
             field: field.into(),
             value: value.to_string(),
@@ -205,6 +205,34 @@ pub enum Rule {
     SecretContent,
     #[error("{prefix} of cluster {cluster} is still in use there; remove one of the two")]
     ReleasedInUse { prefix: IpNet, cluster: String },
+    #[error("is this cluster itself; remove the ClusterPeer or correct it")]
+    PeerIsOwnCluster,
+    #[error("overlaps {own} of this cluster; clusters whose pods share addresses cannot meet")]
+    PeerPrefixOwn { own: IpNet },
+    #[error("touches {range}, which no cluster can have; choose another prefix")]
+    PrefixProtected { range: IpNet },
+    #[error("{what}; copy that cluster's ca.crt again")]
+    Ca { what: String },
+    #[error("must be HOST:PORT, as in hub.example.org:6082 or [2001:db8::1]:6082; correct it")]
+    NotTarget,
+    #[error("cannot be written as JSON; correct it")]
+    Unwritable,
+    #[error("{what}; correct it")]
+    Labels { what: String },
+    #[error("must be 1 to 65535; choose another")]
+    PortNumber,
+    #[error("must be TCP, UDP or SCTP; choose one")]
+    Protocol,
+    #[error("must be ADDRESS:PORT, as in [::]:6082; correct it")]
+    Listen,
+    #[error("must be an absolute path; start it with /")]
+    PathRelative,
+    #[error("must be dir:PATH, as in dir:/etc/hawser/manifests; correct it")]
+    Source,
+    #[error("must name at least one; add it")]
+    NoneNamed,
+    #[error("must be {least} to {most}; choose another")]
+    Between { least: u64, most: u64 },
     #[error("cannot change while the agent runs (it is {running}); restart the agent")]
     NeedsRestart { running: String },
 }

@@ -47,7 +47,7 @@ pub enum Ended {
     /// The peer ended one of the streams, or will not read it.
     #[error("stream_ended")]
     StreamEnded,
-    /// Nothing came for two seconds.
+    /// Nothing came for too long.
     #[error("timed_out")]
     TimedOut,
     /// The peer has started again and does not know it.
