@@ -1,5 +1,6 @@
 //! Everything that touches the kernel, files and sockets; nothing here decides.
 
+pub(crate) mod agent_socket;
 pub(crate) mod clamp_table;
 pub(crate) mod config_file;
 pub(crate) mod folder;
