@@ -23,6 +23,7 @@ mod quiet;
 mod sample;
 mod screen;
 mod spread;
+mod sync;
 
 use chart::Chart;
 use figure::Figure;
@@ -35,7 +36,7 @@ use screen::Screen;
 const LEAST_ROUNDS: u32 = 4;
 
 /// Every bench there is.
-const BENCHES: [&dyn Bench; 2] = [&datapath::Datapath, &peers::Peers];
+const BENCHES: [&dyn Bench; 3] = [&datapath::Datapath, &peers::Peers, &sync::Sync];
 
 /// One bench: what it can measure, how, and what must come out.
 trait Bench {
@@ -60,8 +61,8 @@ trait Bench {
 /// What `bench` is asked for.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
-    /// Which bench: `datapath` (throughput, round trip, rates, processor time and memory of the tunnel) or `peers`
-    /// (what many peers cost)
+    /// Which bench: `datapath` (throughput, round trip, rates, processor time and memory of the tunnel), `peers` (what
+    /// many peers cost) or `sync` (how clusters learn of each other)
     pub name: String,
     /// The base condition, and only what is compared most, in two minutes
     #[arg(long)]
@@ -213,7 +214,7 @@ mod tests {
         let error = run(&plan::tests::options("warp"), &mut out).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "NAME: no bench is called \"warp\"; there is datapath, peers"
+            "NAME: no bench is called \"warp\"; there is datapath, peers, sync"
         );
         assert!(out.is_empty());
     }

@@ -44,6 +44,7 @@ mod wired;
 
 pub use address::{gateway, world};
 pub use binary::binary;
+pub(crate) use hub::CLUSTERSET;
 pub use hub::{HUB_PORT, Hub, NAMESPACE, manifest_of};
 pub use janitor::{remove_everything_of, remove_live_labs, run_janitor};
 pub use lifecycle::{check_name, is_held};

@@ -121,6 +121,63 @@ fn the_bench_of_many_peers_gives_values() -> Result<()> {
 }
 
 #[test]
+fn the_bench_of_state_gives_values() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("figures.json");
+    let measurements = [
+        "cold",
+        "changes",
+        "one-change",
+        "churn",
+        "memory",
+        "replica",
+    ];
+    let options = Options {
+        name: "sync".to_owned(),
+        only: Vec::new(),
+        conditions: vec!["clusters-10".to_owned()],
+        json: Some(file.clone()),
+        ..options(&measurements)
+    };
+    let mut out = Vec::new();
+    bench::run(&options, &mut out).with_context(|| String::from_utf8_lossy(&out).into_owned())?;
+    let report: Value = serde_json::from_slice(&fs::read(&file)?)?;
+    let samples = report["samples"].as_array().context("no samples")?;
+    for (measurement, value) in [
+        ("cold", "s"),
+        ("cold", "MiB on the wire"),
+        ("changes", "changes/s"),
+        ("changes", "p50 ms"),
+        ("changes", "p99 ms"),
+        ("changes", "agent cores"),
+        ("changes", "hub cores"),
+        ("one-change", "bytes"),
+        ("churn", "pods"),
+        ("memory", "agent MiB"),
+        ("memory", "hub MiB"),
+        ("memory", "tunnel MiB"),
+        ("replica", "s"),
+        ("replica", "of a snapshot"),
+    ] {
+        let sample = samples
+            .iter()
+            .find(|sample| sample["kept"] == true && sample["measurement"] == measurement);
+        let number = sample.and_then(|sample| sample["values"][value].as_f64());
+        ensure!(
+            number.is_some_and(|number| number > 0.0),
+            "{measurement}, {value}: {samples:?}"
+        );
+    }
+    // What is a rule and no speed holds in any size, on any machine.
+    let churn = samples
+        .iter()
+        .find(|sample| sample["measurement"] == "churn");
+    let bytes = churn.and_then(|sample| sample["values"]["bytes"].as_f64());
+    ensure!(bytes == Some(0.0), "pods that concern nobody: {churn:?}");
+    Ok(())
+}
+
+#[test]
 fn an_interrupt_removes_the_labs_of_a_bench() -> Result<()> {
     let mut child = Command::new(binary("bench")?)
         .args([

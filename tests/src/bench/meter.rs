@@ -165,6 +165,14 @@ fn foreign(processes: &BTreeMap<i32, Process>, own: i32) -> u64 {
     others.map(|(_, process)| process.own + process.ended).sum()
 }
 
+/// Processor time of a process since its start, in seconds, what the kernel did on its behalf included.
+pub(super) fn processor_time(pid: i32) -> Result<f64> {
+    let path = format!("/proc/{pid}/stat");
+    let process =
+        parse_process(&read(&path)?).with_context(|| format!("{path} is not as expected"))?;
+    Ok(process.own as f64 / TICKS)
+}
+
 /// The most memory that a process ever had resident, in MiB.
 pub(super) fn peak_memory(pid: i32) -> Result<f64> {
     let path = format!("/proc/{pid}/status");

@@ -24,7 +24,7 @@ use crate::io::Netns;
 /// Where hubs listen, UDP.
 pub const HUB_PORT: u16 = 6082;
 /// The name of every lab's clusterset.
-const CLUSTERSET: &str = "lab";
+pub(crate) const CLUSTERSET: &str = "lab";
 /// The namespace of every pod.
 pub const NAMESPACE: &str = "default";
 
@@ -129,6 +129,12 @@ impl Lab {
     /// When their directory cannot be made.
     pub fn manifests(&self, cluster: &str) -> Result<Manifests> {
         Manifests::new(cluster_directory(self, cluster).join("manifests"))
+    }
+
+    /// Where a cluster's CA is.
+    #[must_use]
+    pub fn authority(&self, cluster: &str) -> PathBuf {
+        cluster_directory(self, cluster).join("ca")
     }
 
     /// Makes CAs, certificates and manifests, and writes hub.yaml of every hub and node.yaml of every node.
@@ -267,6 +273,7 @@ impl Lab {
                 certificate: tls.join("tls.crt"),
                 key: tls.join("tls.key"),
                 endpoints: None,
+                state_directory: Some(node.kept_dir()),
             }),
             pods: Vec::new(),
             endpoints: Vec::new(),

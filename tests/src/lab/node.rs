@@ -189,6 +189,18 @@ impl Node {
         self.directory.join("tunnel.sock")
     }
 
+    /// The agent's own socket.
+    #[must_use]
+    pub fn agent_socket(&self) -> PathBuf {
+        self.directory.join("agent.sock")
+    }
+
+    /// Where the agent keeps what it heard of hubs.
+    #[must_use]
+    pub fn kept_dir(&self) -> PathBuf {
+        self.directory.join("kept")
+    }
+
     /// Its node.yaml.
     #[must_use]
     pub fn config_path(&self) -> PathBuf {

@@ -85,6 +85,9 @@ pub struct HubConfig {
     /// Which endpoints it wants: `used` or `all`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoints: Option<String>,
+    /// Where it keeps what it heard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_directory: Option<PathBuf>,
 }
 
 /// `tunnel:`

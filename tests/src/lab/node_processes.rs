@@ -179,6 +179,16 @@ impl Node {
         self.agent.pid()
     }
 
+    /// Fails with its last words if the agent ended by itself.
+    ///
+    /// # Errors
+    /// When it is dead.
+    pub fn check_agent(&self) -> Result<()> {
+        self.agent
+            .check()
+            .with_context(|| format!("node {}", self.name))
+    }
+
     /// What the agent has logged so far, over all its runs.
     #[must_use]
     pub fn agent_log(&self) -> String {
