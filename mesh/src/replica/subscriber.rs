@@ -15,7 +15,7 @@ use super::tally::View;
 use super::{SessionId, Stream, Wanted};
 use crate::record::{LaneRecord, Revision, Version};
 use crate::wire::{
-    Ack, Announce, Body, Delta, Digests, Have, Refused, Snapshot, Subscribe, Summary,
+    Ack, Announce, Body, Delta, Digests, Gone, Have, Refused, Snapshot, Subscribe, Summary,
 };
 use bytes::Bytes;
 use hawser_tunnel::node::ClusterId;
@@ -151,7 +151,7 @@ impl Subscriber {
             Body::Snapshot(snapshot) => self.snapshot(shelf, origin, snapshot, now),
             Body::Delta(delta) => self.delta(shelf, origin, delta, now),
             Body::Summary(summary) => self.summary(shelf, origin, &summary, now),
-            Body::Gone(_) => self.gone(shelf, origin),
+            Body::Gone(gone) => self.gone(shelf, origin, &gone, now),
             Body::Hello(_)
             | Body::Subscribe(_)
             | Body::Digests(_)
@@ -321,17 +321,25 @@ impl Subscriber {
         Ok(())
     }
 
-    fn gone(&mut self, shelf: &mut Shelf, origin: ClusterId) -> Result<(), Reject> {
+    fn gone(
+        &mut self,
+        shelf: &mut Shelf,
+        origin: ClusterId,
+        gone: &Gone,
+        now: Instant,
+    ) -> Result<(), Reject> {
         if self.wanted != Wanted::All {
             return Err(Reject::UnexpectedMessage);
         }
         let feed = self.feed(origin);
+        feed.take(gone.sequence)?;
         feed.state = State::Fresh;
         feed.digests_at = None;
         feed.synced = false;
         if shelf.stores.remove(&origin).is_some() {
             shelf.events.push_back(Event::Forgotten { origin });
         }
+        self.acknowledge(shelf, origin, 1, now);
         Ok(())
     }
 
