@@ -33,7 +33,7 @@ pub(super) fn measure(site: &mut Site) -> Result<(Values, Usage)> {
         let (other, wanted) = (site.serving_address(), site.far().versions()?);
         wait_until("the agent follows the other hub", PATIENCE, || {
             let status = socket.status()?;
-            Ok(status.follows(other) && status.has(&wanted))
+            Ok(status.follows(other) && status.has(&wanted)?)
         })?;
         Ok(start.elapsed())
     })?;

@@ -153,7 +153,7 @@ impl Site {
         wait_until("the agent knows every cluster", patience, || {
             let node = self.node();
             ended = node.check_agent().err();
-            Ok(ended.is_some() || socket.status()?.has(&wanted))
+            Ok(ended.is_some() || socket.status()?.has(&wanted)?)
         })?;
         ended.map_or(Ok(()), Err)
     }
