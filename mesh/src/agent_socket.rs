@@ -155,10 +155,6 @@ pub struct OriginReport {
 
 impl OriginReport {
     pub(crate) fn new(id: ClusterId, origin: &OriginStatus, digest: Option<Digest>) -> Self {
-        let hex = |digest: Digest| {
-            let bytes = digest.to_bytes();
-            bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-        };
         Self {
             id,
             version: origin.version.to_string(),
@@ -167,7 +163,7 @@ impl OriginReport {
             records: origin.records,
             refused: origin.refused,
             bytes: origin.bytes,
-            digest: digest.map(hex),
+            digest: digest.map(|digest| digest.to_string()),
         }
     }
 }

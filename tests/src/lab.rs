@@ -19,6 +19,7 @@ use crate::sniffer::{Allow, ControlPort, Protocol, Sniffer};
 
 mod account;
 pub(crate) mod address;
+mod asked;
 mod binary;
 mod build;
 mod cable;

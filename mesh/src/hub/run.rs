@@ -136,7 +136,7 @@ impl Hub {
         let (orders, taken) = mpsc::channel();
         let (reporter, mut reports) = unbounded_channel();
         let scribe = Scribe::open(Arc::clone(&config), &orders, reporter)?;
-        let status = StatusSocket::open(&config.state_directory.join(format!("hub-{port}.sock")))
+        let status = StatusSocket::open(&config.state_directory.join(format!("hub-{name}-{port}.sock")))
             .map_err(system("listen for status requests"))?;
         std::thread::Builder::new()
             .name("hub-scribe".to_owned())
@@ -393,6 +393,7 @@ impl Hub {
         let role = if self.writes { "writer" } else { "follower" };
         let text = answer(
             &self.core,
+            question.digest,
             role,
             &self.source,
             &self.connections,

@@ -1,6 +1,7 @@
 //! What a hub says of itself, on a socket for root: a line of JSON for each line with a request.
 //!
-//! `{"status":{}}` asks for everything; anything else is answered with `{"error": "..."}`.
+//! `{"status":{}}` asks for everything but digests, which cost a look at every record: `{"status":{"digest":true}}`.
+//! Anything else is answered with `{"error": "..."}`.
 
 use super::connections::Connections;
 use super::core::Core;
@@ -25,18 +26,25 @@ const ASKERS: usize = 16;
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 enum Request {
-    Status {},
+    Status {
+        #[serde(default)]
+        digest: bool,
+    },
 }
 
 /// Somebody asks.
 #[derive(Debug)]
-pub(super) struct Question(oneshot::Sender<String>);
+pub(super) struct Question {
+    /// Whether for digests too.
+    pub(super) digest: bool,
+    reply: oneshot::Sender<String>,
+}
 
 impl Question {
     /// Answers with a line.
     pub(super) fn answer(self, line: String) {
         // Who asked, went.
-        let _ = self.0.send(line);
+        let _ = self.reply.send(line);
     }
 }
 
@@ -109,9 +117,9 @@ async fn converse(stream: UnixStream, asked: mpsc::Sender<Question>) -> io::Resu
             return Ok(());
         }
         let text = match serde_json::from_str(&line) {
-            Ok(Request::Status {}) => {
+            Ok(Request::Status { digest }) => {
                 let (reply, answer) = oneshot::channel();
-                if asked.send(Question(reply)).await.is_err() {
+                if asked.send(Question { digest, reply }).await.is_err() {
                     return Ok(());
                 }
                 answer.await.map_err(io::Error::other)?
@@ -126,6 +134,7 @@ async fn converse(stream: UnixStream, asked: mpsc::Sender<Question>) -> io::Resu
 /// Everything, as a line.
 pub(super) fn answer(
     core: &Core,
+    digest: bool,
     role: &str,
     source: &(usize, Vec<String>),
     connections: &Connections,
@@ -141,6 +150,7 @@ pub(super) fn answer(
             "records": store.len(),
             "refused": store.refused(),
             "overQuota": store.is_over_quota(),
+            "digest": digest.then(|| store.public_digest().to_string()),
         }))
     };
     let sessions = core.sessions().iter().map(|(id, session)| {

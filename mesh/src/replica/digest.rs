@@ -3,6 +3,7 @@
 use crate::wire::BUCKETS;
 use blake2::{Blake2s256, Digest as _};
 use bytes::Bytes;
+use std::fmt;
 
 /// How many records there are, and the sum of their hashes. Equal digests mean equal records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,6 +12,13 @@ pub struct Digest {
     pub sum: u128,
     /// How many.
     pub count: u64,
+}
+
+/// In hexadecimal.
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.to_bytes().iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
 }
 
 impl Digest {

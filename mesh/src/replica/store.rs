@@ -208,6 +208,14 @@ impl Store {
         digest
     }
 
+    /// The same of those that other clusters may have: equal at the origin and wherever all of it was taken.
+    pub fn public_digest(&self) -> Digest {
+        let mut digest = Digest::default();
+        let shown = self.records.iter().filter(|(key, entry)| !key.is_private() && entry.value.is_some());
+        shown.for_each(|(_, entry)| digest.add(entry.hash));
+        digest
+    }
+
     pub(super) fn epoch(&self) -> u64 {
         self.epoch
     }

@@ -187,7 +187,8 @@ impl Site {
             .stderr(log)
             .spawn()
             .unwrap();
-        let socket = self.path(&format!("state/hub-{}.sock", self.ports[hub]));
+        let name = format!("state/hub-hub-{}-{}.sock", hub + 1, self.ports[hub]);
+        let socket = self.path(&name);
         let hub = Hub {
             child,
             socket,

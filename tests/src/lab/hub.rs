@@ -131,6 +131,12 @@ impl Lab {
         Manifests::new(cluster_directory(self, cluster).join("manifests"))
     }
 
+    /// Where a cluster's hubs keep what they must not forget.
+    #[must_use]
+    pub fn state_directory(&self, cluster: &str) -> PathBuf {
+        cluster_directory(self, cluster).join("state")
+    }
+
     /// Where a cluster's CA is.
     #[must_use]
     pub fn authority(&self, cluster: &str) -> PathBuf {
@@ -204,7 +210,7 @@ impl Lab {
             "cluster": { "name": cluster.name, "id": cluster.id },
             "clusterset": { "name": CLUSTERSET, "vni": 1 },
             "listen": format!("[::]:{HUB_PORT}"),
-            "stateDirectory": shared.join("state"),
+            "stateDirectory": self.state_directory(&hub.cluster),
             "source": format!("dir:{}", shared.join("manifests").display()),
             "podCidrs": prefixes.iter().flatten().collect::<Vec<_>>(),
             "tls": {

@@ -1,0 +1,77 @@
+//! What hubs and agents say of themselves on their own sockets.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+
+use super::hub::HUB_PORT;
+use super::{Hub, Lab, Node};
+
+/// The longest wait for an answer.
+const ANSWER: Duration = Duration::from_secs(5);
+
+impl Hub {
+    /// Its status, with the digest of what other clusters may have of each origin.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn status(&self, lab: &Lab) -> Result<Value> {
+        let state = lab.state_directory(self.cluster());
+        // Replicas share the directory, and each listens on its own node, so the file names differ by more than the port.
+        let path = state.join(format!("hub-{}-{HUB_PORT}.sock", self.node()));
+        ask(&path, &json!({ "status": { "digest": true } }))
+    }
+}
+
+impl Node {
+    /// What its agent says of itself.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn agent_status(&self) -> Result<Value> {
+        let mut reply = ask(&self.agent_socket(), &json!({ "status": {} }))?;
+        Ok(reply["status"].take())
+    }
+
+    /// Whether its agent has a hub.
+    ///
+    /// # Errors
+    /// When the agent does not answer.
+    pub fn hub_connected(&self) -> Result<bool> {
+        Ok(self.agent_status()?["hub"]["connected"] == true)
+    }
+}
+
+impl Lab {
+    /// Whether all hubs that live have the same of a cluster.
+    ///
+    /// # Errors
+    /// When one of them does not answer.
+    pub fn agree(&self, cluster: &str) -> Result<bool> {
+        let mut digests = Vec::new();
+        for hub in self.hubs().iter().filter(|hub| hub.pid().is_some()) {
+            let status = hub.status(self)?;
+            let origins = status["origins"].as_array().context("no origins")?;
+            let origin = origins.iter().find(|origin| origin["name"] == cluster);
+            let origin = origin.with_context(|| format!("the hub on {} has not heard of {cluster}", hub.node()))?;
+            let digest = origin["digest"].as_str().context("no digest")?;
+            digests.push((origin["complete"] == true).then(|| digest.to_owned()));
+        }
+        ensure!(!digests.is_empty(), "no hub lives");
+        Ok(digests.iter().all(|digest| digest.is_some() && *digest == digests[0]))
+    }
+}
+
+fn ask(path: &Path, request: &Value) -> Result<Value> {
+    let mut stream = UnixStream::connect(path)
+        .with_context(|| format!("failed to connect to {}", path.display()))?;
+    stream.set_read_timeout(Some(ANSWER))?;
+    writeln!(stream, "{request}")?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    serde_json::from_str(&line).with_context(|| format!("{} answered {line:?}", path.display()))
+}
