@@ -1,5 +1,6 @@
 //! Everything that touches the kernel, files and sockets; nothing here decides.
 
+pub(crate) mod agent_socket;
 pub(crate) mod clamp_table;
 pub(crate) mod config_file;
 pub(crate) mod folder;
@@ -8,8 +9,8 @@ pub(crate) mod journal_file;
 pub(crate) mod kept;
 pub(crate) mod lock;
 pub(crate) mod netlink;
-pub(crate) mod numbers;
 pub(crate) mod new_file;
+pub(crate) mod numbers;
 pub mod pem_file;
 pub mod quic;
 pub mod resolve;

@@ -25,6 +25,8 @@ pub const RETRY: Duration = Duration::from_secs(10);
 pub struct Loaded {
     /// By origin.
     pub origins: BTreeMap<ClusterId, KeptOrigin>,
+    /// What they are a part of: as it was noted last.
+    pub scope: Bytes,
     /// Why it may hold less than was kept.
     pub damage: Option<Damage>,
 }
@@ -91,6 +93,9 @@ pub enum KeptError {
         #[source]
         source: Box<redb::Error>,
     },
+    /// It could not be written now; it will be tried again.
+    #[error("what was noted is not on disk yet")]
+    NotYet,
     /// The file is gone for good, since it was damaged while it was in use.
     #[error("the file was damaged while it was in use")]
     Lost,
@@ -125,6 +130,7 @@ pub(crate) struct OriginBatch {
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub(crate) origins: BTreeMap<ClusterId, OriginBatch>,
+    pub(crate) scope: Option<Bytes>,
 }
 
 impl Batch {
@@ -152,6 +158,7 @@ impl Batch {
 
     /// Puts back a batch that was not written, beneath what came since.
     pub(crate) fn put_back(&mut self, older: Self) {
+        self.scope = self.scope.take().or(older.scope);
         for (origin, mut older) in older.origins {
             let Some(newer) = self.origins.get_mut(&origin) else {
                 self.origins.insert(origin, older);
@@ -172,7 +179,7 @@ impl Batch {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.origins.is_empty()
+        self.origins.is_empty() && self.scope.is_none()
     }
 }
 

@@ -6,6 +6,7 @@
 //! the command line ([`cli`]) asks the data plane.
 
 pub mod agent;
+pub mod agent_socket;
 pub mod ca;
 mod chain;
 pub mod cli;

@@ -43,6 +43,14 @@ pub enum ConfigError {
         /// Which field, which value, which rule.
         fault: Box<Fault>,
     },
+    /// A certificate or key that the file names.
+    #[error("{}: {fault}", path.display())]
+    Hub {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        fault: Box<super::HubFault>,
+    },
     /// A rule of the data plane that no single field breaks.
     #[error("{}: {source}; correct it", path.display())]
     State {
@@ -225,14 +233,26 @@ pub enum Rule {
     Protocol,
     #[error("must be ADDRESS:PORT, as in [::]:6082; correct it")]
     Listen,
-    #[error("must be an absolute path; start it with /")]
-    PathRelative,
     #[error("must be dir:PATH, as in dir:/etc/hawser/manifests; correct it")]
     Source,
     #[error("must name at least one; add it")]
     NoneNamed,
     #[error("must be {least} to {most}; choose another")]
     Between { least: u64, most: u64 },
+    #[error("must be there unless a hub tells it; add it, or a hub section")]
+    NeededWithoutHub,
+    #[error("must name at least one hub; add one as HOST:PORT")]
+    NoHubs,
+    #[error(
+        "must be HOST:PORT, as in hub.example:7443, 192.0.2.1:7443 or [2001:db8::1]:7443; correct it"
+    )]
+    HubAddress,
+    #[error("must have a port from 1 to 65535; write HOST:PORT")]
+    HubPort,
+    #[error("must be used or all; leave it out for used")]
+    EndpointsWanted,
+    #[error("must be an absolute path; start it with /")]
+    PathRelative,
     #[error("cannot change while the agent runs (it is {running}); restart the agent")]
     NeedsRestart { running: String },
 }

@@ -92,6 +92,11 @@ impl Kept {
         self.add(|batch| batch.forget(origin));
     }
 
+    /// Says of what all that is kept is a part, in words of the caller's own: what was asked for.
+    pub fn note_scope(&self, scope: Bytes) {
+        self.add(|batch| batch.scope = Some(scope));
+    }
+
     /// Waits until everything that was noted is on disk.
     ///
     /// # Errors
@@ -100,8 +105,11 @@ impl Kept {
         let mut waiting = self.desk.lock();
         let (target, failures) = (waiting.noted, waiting.stats.failures);
         while waiting.written < target {
-            if waiting.lost || waiting.stats.failures > failures {
+            if waiting.lost {
                 return Err(KeptError::Lost);
+            }
+            if waiting.stats.failures > failures {
+                return Err(KeptError::NotYet);
             }
             waiting.urgent = true;
             self.desk.wake.notify_one();

@@ -48,11 +48,12 @@ fn what_was_kept_is_there_after_a_restart() {
     kept.forget(cluster(1));
     kept.note(cluster(1), Version::new(9, 1), false, [set("c", 1, "new")]);
     kept.forget(cluster(2));
+    kept.note_scope(Bytes::from_static(b"all"));
     drop(kept);
 
     let (_kept, loaded) = Kept::open(&path(&folder)).unwrap();
     let ids: Vec<_> = loaded.origins.keys().copied().collect();
-    assert_eq!(ids, [cluster(1)]);
+    assert_eq!((ids, &loaded.scope[..]), (vec![cluster(1)], &b"all"[..]));
     assert_eq!(loaded.origins[&cluster(1)].records[0].1, key("c"));
 }
 

@@ -19,6 +19,7 @@ const FORMAT: u32 = 1;
 const CACHE: usize = 4 << 20;
 
 const FORMATS: TableDefinition<'_, (), u32> = TableDefinition::new("format");
+const SCOPES: TableDefinition<'_, (), &[u8]> = TableDefinition::new("scope");
 /// Cluster ID → incarnation, revision, complete.
 const ORIGINS: TableDefinition<'_, u16, (u64, u64, bool)> = TableDefinition::new("origins");
 /// Cluster ID, 2 bytes, big endian, and key → revision, 8 bytes, big endian, and value.
@@ -113,6 +114,9 @@ impl KeptFile {
     pub(super) fn write(&self, batch: &Batch) -> Result<(), KeptError> {
         let written = guarded(|| {
             let transaction = self.database.begin_write()?;
+            if let Some(scope) = &batch.scope {
+                transaction.open_table(SCOPES)?.insert((), &scope[..])?;
+            }
             {
                 let mut origins = transaction.open_table(ORIGINS)?;
                 let mut records = transaction.open_table(RECORDS)?;
@@ -228,6 +232,10 @@ fn load(database: &Database) -> Result<Loaded, Refusal> {
     }
     let content = || Refusal::Damage(Damage::Content);
     let mut loaded = Loaded::default();
+    let scopes = transaction.open_table(SCOPES).map_err(table)?;
+    if let Some(scope) = scopes.get(())? {
+        loaded.scope = Bytes::copy_from_slice(scope.value());
+    }
     for row in transaction.open_table(ORIGINS).map_err(table)?.iter()? {
         let (origin, head) = row?;
         let origin = ClusterId::new(origin.value()).map_err(|_| content())?;
@@ -258,6 +266,7 @@ fn load(database: &Database) -> Result<Loaded, Refusal> {
 fn begin(database: &Database) -> Result<(), Refusal> {
     let transaction = database.begin_write()?;
     transaction.open_table(FORMATS)?.insert((), FORMAT)?;
+    transaction.open_table(SCOPES)?;
     transaction.open_table(ORIGINS)?;
     transaction.open_table(RECORDS)?;
     Ok(transaction.commit()?)
