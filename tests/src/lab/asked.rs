@@ -57,12 +57,15 @@ impl Lab {
             let status = hub.status(self)?;
             let origins = status["origins"].as_array().context("no origins")?;
             let origin = origins.iter().find(|origin| origin["name"] == cluster);
-            let origin = origin.with_context(|| format!("the hub on {} has not heard of {cluster}", hub.node()))?;
+            let origin = origin
+                .with_context(|| format!("the hub on {} has not heard of {cluster}", hub.node()))?;
             let digest = origin["digest"].as_str().context("no digest")?;
             digests.push((origin["complete"] == true).then(|| digest.to_owned()));
         }
         ensure!(!digests.is_empty(), "no hub lives");
-        Ok(digests.iter().all(|digest| digest.is_some() && *digest == digests[0]))
+        Ok(digests
+            .iter()
+            .all(|digest| digest.is_some() && *digest == digests[0]))
     }
 }
 

@@ -106,14 +106,17 @@ fn a_hub_learns_another_cluster_and_keeps_what_it_learned() {
     assert_eq!(two.store(id(1)).unwrap().get(&key), Some(value.clone()));
     let kept: Vec<_> = actions(&mut two)
         .into_iter()
-        .filter_map(|action| match action {
-            Action::Keep {
+        .filter_map(|action| {
+            let Action::Keep {
                 complete: true,
                 changes,
                 version,
                 ..
-            } => Some((version, changes)),
-            _ => None,
+            } = action
+            else {
+                return None;
+            };
+            Some((version, changes))
         })
         .collect();
     let expected = vec![(key, Some((Revision(1), value)))];
@@ -245,12 +248,12 @@ fn a_restored_source_begins_another_incarnation_when_another_hub_says_so() {
         two.handle_timeout(now);
         carry(&mut two, &mut one, now);
         bump = bump.or_else(|| {
-            actions(&mut one)
-                .into_iter()
-                .find_map(|action| match action {
-                    Action::Bump { to } => Some(to),
-                    _ => None,
-                })
+            actions(&mut one).into_iter().find_map(|action| {
+                let Action::Bump { to } = action else {
+                    return None;
+                };
+                Some(to)
+            })
         });
     }
     assert_eq!(bump, Some(Incarnation(2)));
