@@ -136,8 +136,12 @@ impl Hub {
         let (orders, taken) = mpsc::channel();
         let (reporter, mut reports) = unbounded_channel();
         let scribe = Scribe::open(Arc::clone(&config), &orders, reporter)?;
-        let status = StatusSocket::open(&config.state_directory.join(format!("hub-{name}-{port}.sock")))
-            .map_err(system("listen for status requests"))?;
+        let status = StatusSocket::open(
+            &config
+                .state_directory
+                .join(format!("hub-{name}-{port}.sock")),
+        )
+        .map_err(system("listen for status requests"))?;
         std::thread::Builder::new()
             .name("hub-scribe".to_owned())
             .spawn(move || scribe.run(&taken))

@@ -4,7 +4,7 @@ use super::digest::{BucketSet, Buckets, Digest, bucket_of, record_hash};
 use super::filter::Filter;
 use super::tally::{Tallies, Tally, View};
 use super::tombstones::Tombstones;
-use crate::record::{Key, Prefix, Revision, Version};
+use crate::record::{Key, Kind, Prefix, Revision, Version};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -211,7 +211,10 @@ impl Store {
     /// The same of those that other clusters may have: equal at the origin and wherever all of it was taken.
     pub fn public_digest(&self) -> Digest {
         let mut digest = Digest::default();
-        let shown = self.records.iter().filter(|(key, entry)| !key.is_private() && entry.value.is_some());
+        let shown = self
+            .records
+            .iter()
+            .filter(|(key, entry)| key[0] < Kind::FIRST_PRIVATE && entry.value.is_some());
         shown.for_each(|(_, entry)| digest.add(entry.hash));
         digest
     }
