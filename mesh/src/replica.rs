@@ -22,10 +22,12 @@ mod event;
 mod feed;
 mod filter;
 mod intake;
+mod part;
 mod publisher;
 mod quota;
 mod refusal;
 mod reject;
+mod session;
 mod shelf;
 mod stats;
 mod store;
@@ -45,10 +47,11 @@ pub use stats::Stats;
 pub use store::Store;
 
 use crate::record::{Incarnation, Key, LaneRecord, Revision, Version};
-use crate::wire::{Body, Hello, MINOR, Message};
+use crate::wire::Message;
 use bytes::Bytes;
 use hawser_tunnel::node::{ClusterId, NodeIndex};
 use publisher::{Publisher, next_after};
+use session::{Session, Side};
 use shelf::Shelf;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -124,6 +127,9 @@ pub struct Limits {
     pub origins: usize,
     /// Of each origin that has no other.
     pub quota: Quota,
+    /// Tombstones of each origin that are kept however few records there are: a cluster that just lost most of its
+    /// records still resumes cheaply.
+    pub tombstones: usize,
 }
 
 impl Default for Limits {
@@ -131,6 +137,7 @@ impl Default for Limits {
         Self {
             origins: 1024,
             quota: Quota::default(),
+            tombstones: 4096,
         }
     }
 }
@@ -150,19 +157,6 @@ pub struct Replica {
     tick: u64,
 }
 
-#[derive(Debug)]
-struct Session {
-    greets: bool,
-    greeted: bool,
-    side: Side,
-}
-
-#[derive(Debug)]
-enum Side {
-    Publisher(Publisher),
-    Subscriber(Subscriber),
-}
-
 impl Replica {
     /// One that knows nothing.
     pub fn new(limits: Limits, gate: Box<dyn Gate + Send>) -> Self {
@@ -175,14 +169,14 @@ impl Replica {
         }
     }
 
-    /// Makes an origin ours: it is written here, and never taken from anybody. Its state is that of `version` with what
-    /// was loaded before.
+    /// Makes an origin ours: it is written here, and never taken from anybody. Its state is that of `version`, or of
+    /// what was loaded before if that is newer.
     pub fn own(&mut self, origin: ClusterId, version: Version) {
         self.shelf.own = Some(origin);
         let store = self.shelf.store_mut(origin);
         store.begun = true;
         store.initialised = true;
-        store.jump(version);
+        store.jump(version.max(store.version()));
         self.shelf.touched.touch(origin);
     }
 
@@ -264,7 +258,10 @@ impl Replica {
         complete: bool,
         records: impl IntoIterator<Item = (Revision, Key, Bytes)>,
     ) {
-        let store = Store::loaded(version, complete, records);
+        let mut store = Store::loaded(self.shelf.limits.tombstones, version, complete, records);
+        if let Some(before) = self.shelf.stores.get(&origin) {
+            store.break_history_of(before);
+        }
         self.shelf.stores.insert(origin, store);
         self.shelf.touched.touch(origin);
     }
@@ -293,15 +290,14 @@ impl Replica {
         }
         shelf.feeders.one.remove(&origin);
         for (&id, session) in &mut self.sessions {
-            match &mut session.side {
-                Side::Publisher(publisher) => publisher.leave(origin),
-                Side::Subscriber(subscriber) => subscriber.forget(origin),
+            if let Side::Publisher(publisher) = &mut session.side {
+                publisher.leave(origin);
+                self.awake.insert(id);
             }
-            self.awake.insert(id);
         }
     }
 
-    /// How much of an origin is taken, in place of [`Limits::quota`]. Holds from the next session on.
+    /// How much of an origin is taken, in place of [`Limits::quota`]. The rate holds from the next session on.
     pub fn set_quota(&mut self, origin: ClusterId, quota: Quota) {
         self.shelf.quotas.insert(origin, quota);
     }
@@ -322,7 +318,7 @@ impl Replica {
                 side: Side::Subscriber(subscriber),
                 ..
             }) = session
-                && subscriber.has_feed(origin)
+                && subscriber.follows(origin)
             {
                 subscriber.ask(&mut self.shelf, origin, now);
                 self.awake.extend(feeder);
@@ -374,6 +370,7 @@ impl Replica {
             side: Side::Subscriber(subscriber),
             ..
         }) = self.sessions.get_mut(&session)
+            && !subscriber.has_subscribed(&filter)
         {
             subscriber.subscribe(&mut self.shelf, filter);
             self.awake.insert(session);
@@ -420,12 +417,7 @@ impl Replica {
     }
 
     fn open(&mut self, id: SessionId, side: Side) {
-        let session = Session {
-            greets: true,
-            greeted: false,
-            side,
-        };
-        self.sessions.insert(id, session);
+        self.sessions.insert(id, Session::new(side));
         self.awake.insert(id);
     }
 
@@ -464,24 +456,8 @@ impl Replica {
             self.shelf.stats.skipped += 1;
             return Ok(());
         };
-        if matches!(body, Body::Snapshot(_)) != (stream == Stream::Bulk) {
-            return Err(Reject::WrongStream);
-        }
-        match (&body, session.greeted) {
-            (Body::Hello(_), true) => return Err(Reject::HelloTwice),
-            (Body::Hello(_), false) => {
-                session.greeted = true;
-                return Ok(());
-            }
-            // The other stream may be faster.
-            (_, false) if stream == Stream::Changes => return Err(Reject::HelloMissing),
-            (_, _) => {}
-        }
         self.awake.insert(id);
-        match &mut session.side {
-            Side::Publisher(publisher) => publisher.handle(&mut self.shelf, body),
-            Side::Subscriber(subscriber) => subscriber.handle(&mut self.shelf, body, now),
-        }
+        session.handle(&mut self.shelf, stream, body, now)
     }
 
     /// Whether the transport takes more on a stream. It does at first.
@@ -546,27 +522,6 @@ impl Replica {
                 }
                 self.awake.insert(id);
             }
-        }
-    }
-}
-
-impl Session {
-    fn poll(&mut self, shelf: &mut Shelf, now: Instant) -> Option<(Stream, Body)> {
-        let writable = match &self.side {
-            Side::Publisher(publisher) => publisher.writable[Stream::Changes.index()],
-            Side::Subscriber(subscriber) => subscriber.writable,
-        };
-        if self.greets && writable {
-            self.greets = false;
-            let hello = Hello {
-                minor: MINOR,
-                program: env!("CARGO_PKG_VERSION").to_owned(),
-            };
-            return Some((Stream::Changes, Body::Hello(hello)));
-        }
-        match &mut self.side {
-            Side::Publisher(publisher) => publisher.poll(shelf, now),
-            Side::Subscriber(subscriber) => subscriber.poll(shelf, now),
         }
     }
 }

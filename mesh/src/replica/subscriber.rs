@@ -1,27 +1,32 @@
 //! The side of a session that takes origins from a publisher.
 
-use super::digest::BucketSet;
+use super::digest::{BucketSet, Buckets};
 use super::event::Event;
 use super::feed::{Feed, Fill, State};
 use super::filter::Filter;
 use super::intake::Intake;
+use super::part::{check_changes, check_range, check_version};
 use super::publisher::{next_after, parse_origin};
 use super::quota::Rate;
 use super::reject::Reject;
 use super::shelf::Shelf;
+use super::store::Store;
 use super::tally::View;
-use super::{MAX_INCARNATION_STEP, SessionId, Stream, Wanted};
+use super::{SessionId, Stream, Wanted};
 use crate::record::{LaneRecord, Revision, Version};
 use crate::wire::{
-    Ack, Announce, Body, Compare, Delta, Digests, Gone, Have, Refused, Snapshot, Subscribe, Summary,
+    Ack, Announce, Body, Delta, Digests, Gone, Have, Refused, Snapshot, Subscribe, Summary,
 };
 use bytes::Bytes;
 use hawser_tunnel::node::ClusterId;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Refusals that wait to be told; more are only counted.
 const MAX_REFUSED: usize = 16;
+
+/// How often a refusal is told in the long run.
+const REFUSED_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Subscriber {
@@ -35,7 +40,7 @@ pub(super) struct Subscriber {
     /// Feeds that may have something to say.
     ready: BTreeSet<ClusterId>,
     turn: Option<ClusterId>,
-    refused: VecDeque<Refused>,
+    refused: VecDeque<(ClusterId, Refused)>,
     refused_rate: Rate,
     pub(super) writable: bool,
 }
@@ -138,11 +143,15 @@ impl Subscriber {
             self.feeds.insert(origin, Feed::new(shelf.quota(origin)));
         }
         match body {
-            Body::Compare(compare) => self.compare(shelf, origin, &compare, now),
+            Body::Compare(compare) => {
+                self.feed(origin).round = compare.round;
+                self.ask(shelf, origin, now);
+                Ok(())
+            }
             Body::Snapshot(snapshot) => self.snapshot(shelf, origin, snapshot, now),
             Body::Delta(delta) => self.delta(shelf, origin, delta, now),
             Body::Summary(summary) => self.summary(shelf, origin, &summary, now),
-            Body::Gone(gone) => self.gone(shelf, origin, &gone),
+            Body::Gone(gone) => self.gone(shelf, origin, &gone, now),
             Body::Hello(_)
             | Body::Subscribe(_)
             | Body::Digests(_)
@@ -150,18 +159,6 @@ impl Subscriber {
             | Body::Refused(_)
             | Body::Announce(_) => Err(Reject::UnexpectedMessage),
         }
-    }
-
-    fn compare(
-        &mut self,
-        shelf: &mut Shelf,
-        origin: ClusterId,
-        compare: &Compare,
-        now: Instant,
-    ) -> Result<(), Reject> {
-        self.feed(origin).round = compare.round;
-        self.ask(shelf, origin, now);
-        Ok(())
     }
 
     fn snapshot(
@@ -179,7 +176,7 @@ impl Subscriber {
         let feed = self.feed(origin);
         feed.take(part.sequence)?;
         let mut fill = match &feed.state {
-            State::Following => return Err(Reject::SnapshotUnasked),
+            State::Following { .. } => return Err(Reject::SnapshotUnasked),
             State::Filling(fill) => {
                 if !fill.is_continued_by(version, buckets.as_ref(), &part.start) {
                     return Err(Reject::SnapshotRange);
@@ -190,7 +187,7 @@ impl Subscriber {
                 if !part.start.is_empty() {
                     return Err(Reject::SnapshotRange);
                 }
-                let had = shelf.stores.get(&origin).map(|store| store.version());
+                let had = shelf.stores.get(&origin).map(Store::version);
                 check_version(had.unwrap_or(Version::NONE), version)?;
                 feed.digests_at = None;
                 Fill {
@@ -218,7 +215,7 @@ impl Subscriber {
         shelf.touched.touch(origin);
         let feed = self.feed(origin);
         feed.state = if part.last {
-            State::Following
+            State::Following { at: version }
         } else {
             State::Filling(fill)
         };
@@ -241,24 +238,28 @@ impl Subscriber {
         let feed = self.feed(origin);
         feed.take(delta.sequence)?;
         let from = Version::new(delta.incarnation, delta.from);
-        let store = shelf.stores.get(&origin);
-        let fits = store.is_some_and(|store| store.is_complete() && store.version() == from);
-        match &feed.state {
+        let store = shelf
+            .stores
+            .get(&origin)
+            .filter(|store| store.is_resumable());
+        let at = match &feed.state {
             State::Filling(_) => return Err(Reject::UnexpectedMessage),
             State::Awaiting => {
                 self.acknowledge(shelf, origin, 1, now);
                 return Ok(());
             }
-            State::Fresh | State::Following if !fits => {
-                shelf.stats.delta_gap += 1;
-                self.ask(shelf, origin, now);
-                self.acknowledge(shelf, origin, 1, now);
-                return Ok(());
-            }
-            State::Fresh | State::Following => feed.state = State::Following,
+            State::Fresh => store.map(Store::version),
+            State::Following { at } => store.map(|_| *at),
+        };
+        if at != Some(from) {
+            shelf.stats.delta_gap += 1;
+            self.ask(shelf, origin, now);
+            self.acknowledge(shelf, origin, 1, now);
+            return Ok(());
         }
         let count = delta.changes.len();
         let to = Version::new(delta.incarnation, delta.to);
+        feed.state = State::Following { at: to };
         let mut intake = Intake::of(shelf, origin);
         for change in &delta.changes {
             intake.take(
@@ -267,7 +268,7 @@ impl Subscriber {
                 change.value.as_ref(),
             );
         }
-        intake.reach(to);
+        intake.reach(to, Revision(delta.newest));
         let refused = intake.refused();
         shelf.touched.touch(origin);
         self.tell_refused(origin, refused);
@@ -291,11 +292,15 @@ impl Subscriber {
         let Some(store) = shelf.stores.get_mut(&origin) else {
             return Ok(());
         };
-        let listens = matches!(feed.state, State::Fresh | State::Following);
-        if !listens || !store.is_complete() || store.version() != version {
+        let at = match &feed.state {
+            State::Filling(_) | State::Awaiting => return Ok(()),
+            State::Fresh => store.version(),
+            State::Following { at } => *at,
+        };
+        if !store.is_resumable() || at != version {
             return Ok(());
         }
-        feed.state = State::Following;
+        feed.state = State::Following { at };
         let ours = store.digest_under(&filter, View::Whole);
         let agrees = ours.sum == sum && ours.count == summary.count;
         // An origin that does not fit differs, and goes on to.
@@ -303,6 +308,10 @@ impl Subscriber {
         let waits = is_short && (summary.count > most || !feed.may_retry(now));
         if agrees {
             store.over_quota = false;
+            if !store.is_complete() {
+                Intake::of(shelf, origin).settle(version);
+                shelf.touched.touch(origin);
+            }
         } else if !waits {
             shelf.stats.mismatches += 1;
             self.ask(shelf, origin, now);
@@ -312,17 +321,25 @@ impl Subscriber {
         Ok(())
     }
 
-    fn gone(&mut self, shelf: &mut Shelf, origin: ClusterId, _: &Gone) -> Result<(), Reject> {
+    fn gone(
+        &mut self,
+        shelf: &mut Shelf,
+        origin: ClusterId,
+        gone: &Gone,
+        now: Instant,
+    ) -> Result<(), Reject> {
         if self.wanted != Wanted::All {
             return Err(Reject::UnexpectedMessage);
         }
         let feed = self.feed(origin);
+        feed.take(gone.sequence)?;
         feed.state = State::Fresh;
         feed.digests_at = None;
         feed.synced = false;
         if shelf.stores.remove(&origin).is_some() {
             shelf.events.push_back(Event::Forgotten { origin });
         }
+        self.acknowledge(shelf, origin, 1, now);
         Ok(())
     }
 
@@ -352,11 +369,12 @@ impl Subscriber {
     fn tell_refused(&mut self, origin: ClusterId, refused: Vec<(Bytes, &'static str)>) {
         for (key, reason) in refused {
             if self.refused.len() < MAX_REFUSED {
-                self.refused.push_back(Refused {
+                let refused = Refused {
                     origin: u16::from(origin).into(),
                     key,
                     reason: reason.to_owned(),
-                });
+                };
+                self.refused.push_back((origin, refused));
             }
         }
     }
@@ -367,13 +385,15 @@ impl Subscriber {
             .expect("made as the first message of the origin came")
     }
 
-    pub(super) fn has_feed(&self, origin: ClusterId) -> bool {
-        self.feeds.contains_key(&origin)
+    /// Whether deltas of an origin go on from what there is. Only then may we compare out of turn.
+    pub(super) fn follows(&self, origin: ClusterId) -> bool {
+        let feed = self.feeds.get(&origin);
+        feed.is_some_and(|feed| matches!(feed.state, State::Following { .. }))
     }
 
-    pub(super) fn forget(&mut self, origin: ClusterId) {
-        self.feeds.remove(&origin);
-        self.ready.remove(&origin);
+    /// Whether this is what was subscribed to.
+    pub(super) fn has_subscribed(&self, filter: &Filter) -> bool {
+        self.number > 0 && self.filter == *filter
     }
 
     pub(super) fn look_at(&mut self, origin: ClusterId) {
@@ -410,11 +430,12 @@ impl Subscriber {
                     sequence,
                 }))
             } else if feed.due_digests(now) {
-                let store = shelf.store_mut(origin);
+                let store = shelf.stores.get(&origin);
+                let buckets = store.map(|store| store.buckets_under(&filter, View::Whole));
                 Some(Body::Digests(Digests {
                     number,
                     origin: wire_origin,
-                    buckets: store.buckets_under(&filter, View::Whole).to_bytes(),
+                    buckets: buckets.unwrap_or_else(Buckets::new).to_bytes(),
                     round,
                 }))
             } else {
@@ -426,10 +447,15 @@ impl Subscriber {
             }
             self.ready.remove(&origin);
         }
-        if !self.refused.is_empty() && self.refused_rate.try_take(now) {
-            return self.refused.pop_front().map(Body::Refused);
+        let (origin, _) = self.refused.front()?;
+        if !self.refused_rate.try_take(now) {
+            shelf
+                .timers
+                .set(now + REFUSED_INTERVAL, self.session, *origin);
+            return None;
         }
-        None
+        let (_, refused) = self.refused.pop_front()?;
+        Some(Body::Refused(refused))
     }
 
     fn subscription(&self, shelf: &mut Shelf) -> Subscribe {
@@ -441,7 +467,7 @@ impl Subscriber {
                 origin: u16::from(origin).into(),
                 incarnation: store.version().incarnation.0,
                 revision: store.version().revision.0,
-                complete: store.is_complete(),
+                complete: store.is_resumable(),
                 digest: digest.to_bytes(),
                 count: digest.count,
             });
@@ -456,60 +482,4 @@ impl Subscriber {
             have,
         }
     }
-}
-
-fn check_version(ours: Version, theirs: Version) -> Result<(), Reject> {
-    if theirs < ours {
-        return Err(Reject::VersionWentBack);
-    }
-    let most = ours.incarnation.0.saturating_add(MAX_INCARNATION_STEP);
-    let jumps = ours != Version::NONE && theirs.incarnation.0 > most;
-    if theirs.incarnation.0 == 0 || jumps {
-        return Err(Reject::IncarnationImplausible);
-    }
-    Ok(())
-}
-
-/// Checks that a part's records are sorted, and in its range.
-fn check_range(
-    part: &Snapshot,
-    filter: &Filter,
-    buckets: Option<&BucketSet>,
-) -> Result<(), Reject> {
-    let goes_on = !part.end.is_empty();
-    if goes_on == part.last || goes_on && part.end <= part.start {
-        return Err(Reject::SnapshotRange);
-    }
-    let mut before: Option<&Bytes> = None;
-    for record in &part.records {
-        let key = &record.key;
-        if before.is_some_and(|before| before >= key) {
-            return Err(Reject::KeyOrder);
-        }
-        let in_range = *key >= part.start && (part.last || *key < part.end);
-        let in_buckets = buckets.is_none_or(|set| set.contains(super::digest::bucket_of(key)));
-        if !in_range || !in_buckets || !filter.covers_bytes(key) || record.value.is_none() {
-            return Err(Reject::KeyNotSubscribed);
-        }
-        before = Some(key);
-    }
-    Ok(())
-}
-
-/// Checks that a delta's changes are sorted by revision, within it, and were asked for.
-fn check_changes(delta: &Delta, filter: &Filter) -> Result<(), Reject> {
-    let mut before = delta.from.checked_add(1).ok_or(Reject::RevisionOrder)?;
-    for change in &delta.changes {
-        if change.revision < before || change.revision > delta.to {
-            return Err(Reject::RevisionOrder);
-        }
-        if !filter.covers_bytes(&change.key) {
-            return Err(Reject::KeyNotSubscribed);
-        }
-        before = change.revision;
-    }
-    if delta.to <= delta.from {
-        return Err(Reject::RevisionOrder);
-    }
-    Ok(())
 }
