@@ -3,6 +3,7 @@
 //! Nothing here reads a clock or a file: times come in, PEM goes out.
 
 pub mod show;
+mod signing_key;
 
 use crate::record::{NameError, check_label, check_name};
 use crate::trust::PeerId;
@@ -10,6 +11,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
 };
+use signing_key::CaKey;
 use std::time::{Duration, SystemTime};
 use zeroize::Zeroizing;
 
@@ -46,8 +48,10 @@ impl std::fmt::Debug for Issued {
 #[non_exhaustive]
 pub enum IssueError {
     /// A name that cannot stand in a certificate.
-    #[error("{name}: {rule}")]
+    #[error("{field}: {name}: {rule}; rename it")]
     Name {
+        /// Whose name: of the clusterset, the cluster, or the replica or node.
+        field: &'static str,
         /// As it was given.
         name: String,
         /// What it breaks.
@@ -69,7 +73,7 @@ pub struct Ca {
     cluster: String,
     clusterset: String,
     ends: SystemTime,
-    issuer: Issuer<'static, KeyPair>,
+    issuer: Issuer<'static, CaKey>,
 }
 
 impl std::fmt::Debug for Ca {
@@ -86,8 +90,8 @@ impl std::fmt::Debug for Ca {
 /// # Errors
 /// The names cannot stand in a certificate.
 pub fn init(clusterset: &str, cluster: &str, now: SystemTime) -> Result<Issued, IssueError> {
-    check(clusterset, check_name)?;
-    check(cluster, check_label)?;
+    check("clusterset", clusterset, check_name)?;
+    check("cluster", cluster, check_label)?;
     let mut params = params(now, CA_LIFE);
     params
         .distinguished_name
@@ -97,10 +101,10 @@ pub fn init(clusterset: &str, cluster: &str, now: SystemTime) -> Result<Issued, 
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let uri = format!("spiffe://{clusterset}/cluster/{cluster}");
     params.subject_alt_names = vec![SanType::URI(uri.try_into()?)];
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let key = CaKey(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?);
     Ok(Issued {
         certificate: params.self_signed(&key)?.pem(),
-        key: Zeroizing::new(key.serialize_pem()),
+        key: Zeroizing::new(key.0.serialize_pem()),
     })
 }
 
@@ -111,7 +115,7 @@ impl Ca {
     /// [`IssueError::Ca`].
     pub fn from_pem(certificate: &str, key: &str) -> Result<Self, IssueError> {
         let shown = show::of_pem(certificate).ok_or(IssueError::Ca)?;
-        let key = KeyPair::from_pem(key).map_err(|_| IssueError::Ca)?;
+        let key = CaKey(KeyPair::from_pem(key).map_err(|_| IssueError::Ca)?);
         let uri = shown.uris.first().ok_or(IssueError::Ca)?;
         let name = uri.strip_prefix("spiffe://").ok_or(IssueError::Ca)?;
         let (clusterset, cluster) = name.split_once("/cluster/").ok_or(IssueError::Ca)?;
@@ -144,7 +148,7 @@ impl Ca {
     /// # Errors
     /// The name cannot stand in a certificate, or it would live longer than the CA.
     pub fn hub(&self, name: &str, life: Duration, now: SystemTime) -> Result<Issued, IssueError> {
-        check(name, check_name)?;
+        check("name", name, check_name)?;
         self.leaf(&PeerId::hub(&*self.cluster, name), name, life, now)
     }
 
@@ -153,7 +157,7 @@ impl Ca {
     /// # Errors
     /// The name cannot stand in a certificate, or it would live longer than the CA.
     pub fn node(&self, name: &str, life: Duration, now: SystemTime) -> Result<Issued, IssueError> {
-        check(name, check_name)?;
+        check("name", name, check_name)?;
         self.leaf(&PeerId::node(&*self.cluster, name), name, life, now)
     }
 
@@ -179,9 +183,9 @@ impl Ca {
         params.use_authority_key_identifier_extension = true;
         let uri = peer.uri(&self.clusterset);
         params.subject_alt_names = vec![SanType::URI(uri.try_into()?)];
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let key = Zeroizing::new(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?);
         Ok(Issued {
-            certificate: params.signed_by(&key, &self.issuer)?.pem(),
+            certificate: params.signed_by(&*key, &self.issuer)?.pem(),
             key: Zeroizing::new(key.serialize_pem()),
         })
     }
@@ -195,8 +199,13 @@ fn params(now: SystemTime, life: Duration) -> CertificateParams {
     params
 }
 
-fn check(name: &str, rule: fn(&str) -> Result<(), NameError>) -> Result<(), IssueError> {
+fn check(
+    field: &'static str,
+    name: &str,
+    rule: fn(&str) -> Result<(), NameError>,
+) -> Result<(), IssueError> {
     rule(name).map_err(|rule| IssueError::Name {
+        field,
         name: name.to_owned(),
         rule,
     })

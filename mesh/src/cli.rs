@@ -1,6 +1,7 @@
 //! The command line: `hawser agent`, `hawser status`, `hawser capture`, `hawser rekey`,
-//! `hawser new-key`, `hawser version`.
+//! `hawser new-key`, `hawser ca`, `hawser version`.
 
+mod ca;
 mod capture;
 mod log;
 mod new_key;
@@ -49,6 +50,9 @@ enum Command {
     /// lane. The old ones stay until all peers use the new.
     #[command(after_help = EXIT_CODES)]
     NewKey(NewKeyArgs),
+    /// Makes the certificates by which hubs and agents know each other.
+    #[command(after_help = EXIT_CODES, subcommand)]
+    Ca(ca::CaCommand),
     /// Prints the version.
     Version,
 }
@@ -137,6 +141,7 @@ pub fn run() -> ExitCode {
         Command::Capture(args) => capture::run(args),
         Command::Rekey(args) => rekey::run(&args.socket, args.peer),
         Command::NewKey(args) => new_key::run(&args.socket, args.forget_old),
+        Command::Ca(command) => ca::run(command),
         Command::Version => print(&format!("hawser {}\n", env!("CARGO_PKG_VERSION"))),
     };
     let Err(error) = done else {

@@ -260,3 +260,6 @@ impl Dial {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

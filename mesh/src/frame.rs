@@ -182,3 +182,6 @@ fn unpack(body: &[u8]) -> Result<Bytes, FrameError> {
         Err(FrameError::Compression)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ pub(crate) mod config_file;
 pub(crate) mod kept;
 pub(crate) mod lock;
 pub(crate) mod netlink;
+pub(crate) mod new_file;
 pub mod pem_file;
 pub mod quic;
 pub mod resolve;

@@ -222,3 +222,6 @@ pub fn provider() -> Arc<CryptoProvider> {
     });
     Arc::clone(provider)
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,6 +29,27 @@ pub fn of_pem(text: &str) -> Option<Shown> {
     of_der(&certificate)
 }
 
+/// Reads all certificates of a PEM text; there is at least one.
+pub fn all_of_pem(text: &str) -> Option<Vec<Shown>> {
+    let all = CertificateDer::pem_slice_iter(text.as_bytes());
+    let all: Option<Vec<_>> = all.map(|der| of_der(&der.ok()?)).collect();
+    all.filter(|all| !all.is_empty())
+}
+
+/// A time as RFC 3339 writes it, in UTC.
+pub fn time(time: SystemTime) -> String {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    let seconds = i64::try_from(since.unwrap_or_default().as_secs()).unwrap_or(i64::MAX);
+    let Ok(time) = x509_parser::time::ASN1Time::from_timestamp(seconds) else {
+        return format!("{seconds} s after 1970");
+    };
+    let time = time.to_datetime();
+    let (date, month) = (time.date(), u8::from(time.month()));
+    let (hour, minute, second) = time.to_hms();
+    let (year, day) = (date.year(), date.day());
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
 /// Reads a certificate.
 pub fn of_der(certificate: &[u8]) -> Option<Shown> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;

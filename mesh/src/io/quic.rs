@@ -1,19 +1,25 @@
-//! Connections between agents and hubs: QUIC, TLS 1.3, certificates on both sides (docs/security.md, "Control").
+//! Connections between agents and hubs: QUIC, TLS 1.3, certificates on both sides (docs/security.md, "Certificates").
 //!
 //! A [`Listener`] gives connections that were accepted, a [`Dialer`] one that was opened, both only after each side has
 //! checked the other. A [`Connection`] has two streams of messages; what is too much waits in bounded queues.
 
+mod admission;
 mod connection;
 mod dialer;
 mod handshake;
 mod listener;
+mod receiver;
+mod reset;
+mod sender;
 mod tls;
 
 pub use crate::frame::Stream;
-pub use connection::{Connection, Ended, Receiver, Sender, Unsent};
+pub use connection::{Connection, Ended};
 pub use dialer::{Dialer, connect};
 pub use handshake::HandshakeError;
 pub use listener::Listener;
+pub use receiver::Receiver;
+pub use sender::{Sender, Unsent};
 pub use tls::Tls;
 
 use quinn::{IdleTimeout, TransportConfig, VarInt};
@@ -25,10 +31,11 @@ use std::time::Duration;
 /// The protocol with its major version.
 pub const ALPN: &[u8] = b"hawser/1";
 
-/// A peer that is silent for so long is gone: an agent is at another replica within two seconds.
-pub const IDLE: Duration = Duration::from_secs(2);
-/// Three of its signs of life may be lost.
-const KEEP_ALIVE: Duration = Duration::from_millis(500);
+/// A peer that is silent for so long is gone. The time begins again with the first packet that we send after its last
+/// (RFC 9000, section 10.1), so that a dead hub is noticed after at most this and [`KEEP_ALIVE`]: within two seconds.
+const IDLE: Duration = Duration::from_millis(1500);
+/// The first sign of life after silence; QUIC repeats it if it is lost.
+const KEEP_ALIVE: Duration = Duration::from_millis(400);
 /// From the first packet to both streams being open.
 const HANDSHAKE: Duration = Duration::from_secs(3);
 /// What a peer may have sent on a stream and we have not read, in bytes. 5 MB/s over 100 ms.
@@ -47,7 +54,7 @@ fn transport(side: quinn::Side) -> Arc<TransportConfig> {
         quinn::Side::Client => (0u32, Some(KEEP_ALIVE)),
         quinn::Side::Server => (2, None),
     };
-    let idle = IdleTimeout::try_from(IDLE).expect("two seconds fit into 62 bits of milliseconds");
+    let idle = IdleTimeout::try_from(IDLE).expect("seconds fit into 62 bits of milliseconds");
     transport
         .max_concurrent_bidi_streams(streams.into())
         .max_concurrent_uni_streams(0u32.into())

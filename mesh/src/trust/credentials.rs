@@ -1,12 +1,13 @@
 //! What we show others: a certificate and its key.
 
-use super::{PeerId, Untrusted, peer_id, provider};
+use super::{PeerId, Untrusted, peer_id};
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 /// A certificate, its chain and its private key, which fit together.
 #[derive(Clone)]
@@ -61,13 +62,12 @@ impl Credentials {
         let (_, parsed) =
             x509_parser::parse_x509_certificate(own).map_err(|_| CredentialError::Certificate)?;
         let expires = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
-        let key =
+        let mut der =
             PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| CredentialError::Key)?;
-        let reset = reset_key(key.secret_der());
-        let key = provider()
-            .key_provider
-            .load_private_key(key)
-            .map_err(|_| CredentialError::Key)?;
+        let reset = reset_key(der.secret_der());
+        let key = any_supported_type(&der);
+        der.zeroize();
+        let key = key.map_err(|_| CredentialError::Key)?;
         let certified = CertifiedKey::new(chain, key);
         certified
             .keys_match()

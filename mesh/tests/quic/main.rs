@@ -1,9 +1,19 @@
 //! Connections between agents and hubs on sockets of the loopback: who is taken, who is refused and why, and what
 //! a peer that behaves badly can do to others.
 
-#[expect(
+#![expect(
     clippy::unwrap_used,
-    reason = "what fails here has no test to be told by"
+    reason = "a test fails where it stands and says why"
 )]
+
+mod flood;
+mod groups;
+mod hostile;
+mod initial;
+mod ipv6;
+mod lifetime;
 mod members;
 mod messages;
+mod names;
+mod raw;
+mod refusals;

@@ -13,6 +13,9 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::task::JoinSet;
 
+/// More than [`crate::dial::MAX_ADDRESSES`] with their names.
+const MAX_FAILURES: usize = 64;
+
 /// Opens one connection to one address, once.
 ///
 /// # Errors
@@ -113,6 +116,14 @@ impl Dialer {
         &self.failures
     }
 
+    /// Addresses come and go with names; what is too much is told again if it still fails.
+    fn note(&mut self, place: String, error: String) {
+        if self.failures.len() >= MAX_FAILURES {
+            self.failures.clear();
+        }
+        self.failures.insert(place, error);
+    }
+
     fn begin(&self, action: Action, tasks: &mut JoinSet<Done>) {
         match action {
             Action::Connect(address) => {
@@ -146,7 +157,7 @@ impl Dialer {
             }
             Done::Failed(address, error) => {
                 tracing::debug!(%address, reason = error.name(), %error, "no connection");
-                self.failures.insert(address.to_string(), error.to_string());
+                self.note(address.to_string(), error.to_string());
                 self.dial.handle_failed(address, now);
             }
             Done::Resolved(name, addresses, valid) => {
@@ -155,7 +166,7 @@ impl Dialer {
             }
             Done::Unresolved(name, error) => {
                 tracing::debug!(%name, %error, "no address");
-                self.failures.insert(name.clone(), error);
+                self.note(name.clone(), error);
                 self.dial.handle_unresolved(&name, now);
             }
         }
