@@ -48,8 +48,8 @@ impl HubConfig {
         node: &str,
     ) -> Result<(Credentials, Trust), Box<HubFault>> {
         let fields = ("hub.certificate", "hub.key");
-        let credentials = pem_file::credentials(&self.certificate, &self.key, fields)
-            .map_err(HubFault::from)?;
+        let credentials =
+            pem_file::credentials(&self.certificate, &self.key, fields).map_err(HubFault::from)?;
         let expected = PeerId::node(cluster, node);
         if *credentials.id() != expected {
             return Err(Box::new(HubFault::OtherNode {

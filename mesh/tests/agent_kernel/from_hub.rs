@@ -55,10 +55,11 @@ fn read<T: serde::de::DeserializeOwned>(stream: &mut BufReader<UnixStream>) -> T
 }
 
 fn status(ground: &Ground) -> Option<StatusReply> {
-    match ask(ground, &Request::Status { digest: true })?.0 {
-        Response::Status(status) => Some(*status),
-        other => panic!("{other:?}"),
-    }
+    let (answer, _) = ask(ground, &Request::Status { digest: true })?;
+    let Response::Status(status) = answer else {
+        panic!("{answer:?}")
+    };
+    Some(*status)
 }
 
 fn is_connected(ground: &Ground) -> bool {
