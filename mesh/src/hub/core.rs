@@ -17,6 +17,7 @@ use crate::trust::{PeerId, Role};
 use crate::wire::decode_record;
 use bytes::Bytes;
 use hawser_tunnel::node::{ClusterId, NodeIndex};
+use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
@@ -241,10 +242,14 @@ impl Core {
         };
         self.replica
             .set_members(self.members.keys().copied().collect());
-        let peers = self.members.iter();
-        let peers = peers.map(|(id, member)| (*id, Arc::clone(&member.peer)));
-        let grants = Grants::new(&self.own.prefixes, peers.collect());
-        self.replica.set_gate(Box::new(grants), now);
+        let before = old.as_ref().map(|old| grant_of(&old.peer));
+        // All records are judged again: only where it can make a difference.
+        if before != peer.as_deref().map(grant_of) {
+            let peers = self.members.iter();
+            let peers = peers.map(|(id, member)| (*id, Arc::clone(&member.peer)));
+            let grants = Grants::new(&self.own.prefixes, peers.collect());
+            self.replica.set_gate(Box::new(grants), now);
+        }
         if let Some(old) = &old
             && (peer.is_none() || old.name != name)
         {
@@ -568,6 +573,11 @@ impl Core {
             self.actions.push_back(Action::Announced { node, lanes });
         }
     }
+}
+
+/// What a member's records are judged by.
+fn grant_of(peer: &ClusterPeer) -> (&[IpNet], Option<&BTreeSet<String>>) {
+    (&peer.pod_cidrs, peer.namespaces.as_ref())
 }
 
 #[cfg(test)]
