@@ -7,9 +7,9 @@
 //! ```
 //!
 //! Replicas of a hub share a state directory. The one that holds its lock writes: it turns manifests into records
-//! ([`derive`]), gives numbers ([`allocate`]) and appends to the [`journal`]. The others read along, serve the same, and one of
+//! ([`mod@derive`]), gives numbers ([`allocate`]) and appends to the [`journal`]. The others read along, serve the same, and one of
 //! them goes on when the writer dies. A change is on the disk before anybody is told of it, so revisions and numbers mean
-//! one thing for ever. [`core`] decides whom to dial, whom to serve and what to take; [`run`] is the shell around it.
+//! one thing for ever. [`mod@core`] decides whom to dial, whom to serve and what to take; [`run`] is the shell around it.
 //!
 //! In the state directory:
 //!
