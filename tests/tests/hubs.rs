@@ -10,6 +10,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long an answer is waited for, where there may be none.
+const ANSWER: Duration = Duration::from_millis(30);
+/// From a manifest to an answer from afar.
+const FOLLOWED: Duration = Duration::from_secs(1);
 /// Packets a second, all pairs together.
 const RATE: u32 = 2_000;
 
@@ -163,7 +167,7 @@ fn pods_come_and_go_and_the_far_side_follows() -> Result<()> {
         manifests.remove_pod(hawser_tests::lab::NAMESPACE, pod.name())?;
         let dropped = lab.node("east-1").dropped(Reject::SourceNotLocal)?;
         wait_until("the pod is not carried any more", PATIENCE, || {
-            Ping::new(to).run(pod.netns())?;
+            Ping::new(to).deadline(ANSWER).run(pod.netns())?;
             Ok(lab.node("east-1").dropped(Reject::SourceNotLocal)? > dropped)
         })?;
         // Other labels, another identity: one that nobody has heard of.
@@ -172,12 +176,17 @@ fn pods_come_and_go_and_the_far_side_follows() -> Result<()> {
         let start = Instant::now();
         manifests.pod(&manifest)?;
         wait_until("the far side answers the pod", PATIENCE, || {
-            Ok(Ping::new(to).run(pod.netns())?.received > 0)
+            Ok(Ping::new(to)
+                .deadline(ANSWER)
+                .run(pod.netns())?
+                .is_complete())
         })?;
+        let took = start.elapsed();
         say(format_args!(
             "a pod with a new identity is answered from afar after {} ms",
-            start.elapsed().as_millis()
+            took.as_millis()
         ));
+        ensure!(took <= FOLLOWED, "{} ms", took.as_millis());
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The longest wait. A hub that comes back is found within it.
-pub const LONGEST: Duration = Duration::from_secs(1);
+pub const LONGEST: Duration = Duration::from_millis(500);
 /// The first wait is at most this.
 const FIRST: Duration = Duration::from_millis(50);
 

@@ -13,6 +13,8 @@ use crate::traffic::{LoadSpec, Ping, SequenceLoad};
 
 /// How often a pod goes and comes.
 const ROUNDS: usize = 5;
+/// How long an answer is waited for, where there may be none.
+const ANSWER: Duration = Duration::from_millis(30);
 /// Packets a second between all pods, while nobody is in control.
 const RATE: u32 = 2_000;
 /// So many of them.
@@ -29,7 +31,12 @@ pub(super) fn pods<W: Write>(
     let manifests = lab.manifests("east")?;
     let pod = lab.pod("east-2-b");
     let far = first_pod(lab, "west-1")?.v4();
-    let answered = || Ok(Ping::new(far).run(pod.netns())?.is_complete());
+    let answered = || {
+        Ok(Ping::new(far)
+            .deadline(ANSWER)
+            .run(pod.netns())?
+            .is_complete())
+    };
     for round in 0..ROUNDS {
         manifests.remove_pod(NAMESPACE, pod.name())?;
         wait_until("the pod that went is not carried any more", READY, || {

@@ -3,7 +3,7 @@
 use super::connection::{Connection, Ended, printable};
 use super::receiver::Inbox;
 use super::tls::Found;
-use super::{HANDSHAKE, code};
+use super::{ATTEMPT, HANDSHAKE, code};
 use crate::frame::{FrameError, Stream, encode};
 use crate::trust::Untrusted;
 use std::net::SocketAddr;
@@ -118,7 +118,11 @@ pub(super) async fn complete(
         }
         done
     };
-    let done = tokio::time::timeout(HANDSHAKE, steps).await;
+    let limit = match opener {
+        Opener::Us => ATTEMPT,
+        Opener::Peer => HANDSHAKE,
+    };
+    let done = tokio::time::timeout(limit, steps).await;
     done.unwrap_or(Err(HandshakeError::Timeout))
 }
 
