@@ -233,8 +233,6 @@ pub enum Rule {
     Protocol,
     #[error("must be ADDRESS:PORT, as in [::]:6082; correct it")]
     Listen,
-    #[error("must be an absolute path; start it with /")]
-    PathRelative,
     #[error("must be dir:PATH, as in dir:/etc/hawser/manifests; correct it")]
     Source,
     #[error("must name at least one; add it")]
@@ -253,6 +251,11 @@ pub enum Rule {
     HubPort,
     #[error("must be used or all; leave it out for used")]
     EndpointsWanted,
+<<<<<<< HEAD
+=======
+    #[error("must be an absolute path; start it with /")]
+    PathRelative,
+>>>>>>> i6-c
     #[error("cannot change while the agent runs (it is {running}); restart the agent")]
     NeedsRestart { running: String },
 }

@@ -127,12 +127,9 @@ impl Ledger {
 
     /// The number after the greatest one, so that a number is used again as late as can be; else the first gap.
     fn free(&self) -> Option<u32> {
-        let next = self
-            .numbers
-            .last_key_value()
-            .map_or(*self.range.start(), |(last, _)| {
-                last.saturating_add(1).max(*self.range.start())
-            });
+        let last = self.numbers.keys().next_back();
+        let next = last.map_or(0, |last| last.saturating_add(1));
+        let next = next.max(*self.range.start());
         if self.range.contains(&next) {
             return Some(next);
         }
@@ -152,18 +149,18 @@ mod tests {
 
     const NOW: u64 = 1_800_000_000;
 
-    fn used(claim: &str) -> Option<Allocation> {
-        Some(Allocation {
+    fn used(claim: &str) -> Allocation {
+        Allocation {
             claim: claim.to_owned(),
             released: None,
-        })
+        }
     }
 
-    fn rests(claim: &str, since: u64) -> Option<Allocation> {
-        Some(Allocation {
+    fn rests(claim: &str, since: u64) -> Allocation {
+        Allocation {
             claim: claim.to_owned(),
             released: Some(since),
-        })
+        }
     }
 
     fn ledger(last: u32) -> Ledger {
@@ -174,12 +171,12 @@ mod tests {
     fn a_number_rests_before_somebody_else_gets_it() {
         let mut ledger = ledger(257);
         assert_eq!(ledger.claim("a"), Ok(Step::Create(256)));
-        ledger.note(256, used("a"), NOW);
-        ledger.note(257, used("b"), NOW);
+        ledger.note(256, Some(used("a")), NOW);
+        ledger.note(257, Some(used("b")), NOW);
         assert_eq!(ledger.claim("a"), Ok(Step::Has(256)));
         assert_eq!(ledger.claim("c"), Err(Exhausted));
         assert_eq!(ledger.release("a"), Some(256));
-        ledger.note(256, rests("a", NOW), NOW);
+        ledger.note(256, Some(rests("a", NOW)), NOW);
         assert_eq!(ledger.release("a"), None);
         assert!(ledger.rested(NOW + 599).is_empty());
         assert_eq!(ledger.claim("c"), Err(Exhausted));
@@ -197,7 +194,7 @@ mod tests {
     fn who_lost_the_race_for_a_number_takes_the_next() {
         let mut ledger = ledger(300);
         assert_eq!(ledger.claim("a"), Ok(Step::Create(256)));
-        ledger.note(256, used("b"), NOW);
+        ledger.note(256, Some(used("b")), NOW);
         assert_eq!(ledger.claim("a"), Ok(Step::Create(257)));
         assert_eq!(ledger.claim("b"), Ok(Step::Has(256)));
     }
@@ -213,7 +210,7 @@ mod tests {
     #[test]
     fn a_clock_that_went_back_prolongs_a_rest_once_at_most() {
         let mut ledger = ledger(300);
-        ledger.note(256, rests("a", NOW + 1_000_000), NOW);
+        ledger.note(256, Some(rests("a", NOW + 1_000_000)), NOW);
         assert_eq!(ledger.rested(NOW + 600), [256]);
     }
 
@@ -221,7 +218,7 @@ mod tests {
     fn a_gap_is_used_when_the_end_is_reached() {
         let mut ledger = ledger(258);
         for number in [256, 258] {
-            ledger.note(number, used(&number.to_string()), NOW);
+            ledger.note(number, Some(used(&number.to_string())), NOW);
         }
         assert_eq!(ledger.claim("a"), Ok(Step::Create(257)));
     }

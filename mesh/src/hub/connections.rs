@@ -23,7 +23,7 @@ pub(super) enum Input {
     /// It is over, for this reason.
     Ended(SessionId, &'static str),
     /// A hub of this cluster was reached.
-    Dialed(ClusterId, Connection),
+    Dialed(ClusterId, Box<Connection>),
 }
 
 /// All of them.
@@ -173,7 +173,7 @@ impl Connections {
                 let connection = dialer.connect().await;
                 let tx = connection.tx.clone();
                 if inputs
-                    .send(Input::Dialed(cluster, connection))
+                    .send(Input::Dialed(cluster, Box::new(connection)))
                     .await
                     .is_err()
                 {

@@ -11,12 +11,14 @@ use super::members::MemberChange;
 use crate::kept::KeptOrigin;
 use crate::record::{Cluster, Incarnation, Key, Kind, LaneRecord, Record, Revision, Version};
 use crate::replica::{
-    Audience, Event, Filter, Limits, Replica, SessionId, Stats, Store, Stream, Transmit, Wanted,
+    Audience, Event, Filter, Gate as _, Limits, Replica, SessionId, Stats, Store, Stream, Transmit,
+    Wanted,
 };
 use crate::trust::{PeerId, Role};
 use crate::wire::decode_record;
 use bytes::Bytes;
 use hawser_tunnel::node::{ClusterId, NodeIndex};
+use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
@@ -149,6 +151,7 @@ pub struct Core {
     own: Cluster,
     quotas: QuotaLimits,
     replica: Replica,
+    grants: Grants,
     members: BTreeMap<ClusterId, Member>,
     /// Indices of the own cluster's nodes.
     nodes: BTreeMap<String, NodeIndex>,
@@ -169,12 +172,13 @@ impl Core {
             quota: grants::quota(quotas, QuotaLimits::default()),
             ..Limits::default()
         };
-        let mut replica = Replica::new(limits, Box::new(gate));
+        let mut replica = Replica::new(limits, Box::new(gate.clone()));
         replica.set_members(BTreeSet::new());
         Self {
             own,
             quotas,
             replica,
+            grants: gate,
             members: BTreeMap::new(),
             nodes: BTreeMap::new(),
             node_names: BTreeMap::new(),
@@ -200,16 +204,20 @@ impl Core {
 
     /// Takes another cluster's state as it was kept. Call it after the members were told, before anybody is served.
     pub fn load(&mut self, origin: ClusterId, kept: KeptOrigin) {
-        if self.members.contains_key(&origin) {
-            let KeptOrigin {
-                version,
-                complete,
-                records,
-            } = kept;
-            self.replica.load(origin, version, complete, records);
-        } else {
+        if !self.members.contains_key(&origin) {
             self.actions.push_back(Action::Forget { origin });
+            return;
         }
+        let KeptOrigin {
+            version,
+            complete,
+            mut records,
+        } = kept;
+        let before = records.len();
+        // Its grant may be another one by now. Without what that shuts out the rest is compared.
+        records.retain(|(_, key, value)| self.grants.admit(origin, key, value).is_ok());
+        let complete = complete && records.len() == before;
+        self.replica.load(origin, version, complete, records);
     }
 
     /// Takes a frame of the own cluster, which is on the disk already.
@@ -241,10 +249,14 @@ impl Core {
         };
         self.replica
             .set_members(self.members.keys().copied().collect());
-        let peers = self.members.iter();
-        let peers = peers.map(|(id, member)| (*id, Arc::clone(&member.peer)));
-        let grants = Grants::new(&self.own.prefixes, peers.collect());
-        self.replica.set_gate(Box::new(grants), now);
+        let before = old.as_ref().map(|old| grant_of(&old.peer));
+        // All records are judged again: only where it can make a difference.
+        if before != peer.as_deref().map(grant_of) {
+            let peers = self.members.iter();
+            let peers = peers.map(|(id, member)| (*id, Arc::clone(&member.peer)));
+            self.grants = Grants::new(&self.own.prefixes, peers.collect());
+            self.replica.set_gate(Box::new(self.grants.clone()), now);
+        }
         if let Some(old) = &old
             && (peer.is_none() || old.name != name)
         {
@@ -568,6 +580,11 @@ impl Core {
             self.actions.push_back(Action::Announced { node, lanes });
         }
     }
+}
+
+/// What a member's records are judged by.
+fn grant_of(peer: &ClusterPeer) -> (&[IpNet], Option<&BTreeSet<String>>) {
+    (&peer.pod_cidrs, peer.namespaces.as_ref())
 }
 
 #[cfg(test)]

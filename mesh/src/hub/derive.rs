@@ -143,51 +143,35 @@ impl Derive {
     /// Takes an object's newest state; `None`: it is gone. Members are told with [`Self::set_member`].
     pub fn apply(&mut self, key: &ObjectKey, object: Option<&Object>) {
         let name = (key.namespace.clone(), key.name.clone());
+        // An object of another kind than its key's is none.
+        let object = object.filter(|object| object.kind() == key.kind).cloned();
         match (key.kind, object) {
-            (ObjectKind::Node, Some(Object::Node(prefixes))) => {
-                self.set_node(&key.name, Some(prefixes.clone()));
-            }
-            (ObjectKind::Node, _) => self.set_node(&key.name, None),
-            (ObjectKind::Pod, Some(Object::Pod(pod))) => self.set_pod(name, Some(pod)),
-            (ObjectKind::Pod, _) => self.set_pod(name, None),
-            (ObjectKind::Service, object) => {
-                let service = match object {
-                    Some(Object::Service(service)) => Some(service.clone()),
-                    _ => None,
-                };
-                put(&mut self.services, &name, service);
-                self.touch_service(&name);
-            }
-            (ObjectKind::ServiceExport, object) => {
-                let export = match object {
-                    Some(Object::ServiceExport(seconds)) => Some(*seconds),
-                    _ => None,
-                };
-                put(&mut self.exports, &name, export);
-                self.touch_service(&name);
-            }
-            (ObjectKind::EndpointSlice, Some(Object::EndpointSlice(slice))) => {
-                self.set_slice(name, Some(slice.clone()));
-            }
-            (ObjectKind::EndpointSlice, _) => self.set_slice(name, None),
-            (ObjectKind::Namespace, object) => {
-                let labels = match object {
-                    Some(Object::Namespace(labels)) => Some(labels.clone()),
-                    _ => None,
-                };
-                put(&mut self.namespaces, &key.name, labels);
-                self.dirty.insert(Unit::Namespace(key.name.clone()));
-            }
-            (ObjectKind::NetworkPolicy, object) => {
-                let spec = match object {
-                    Some(Object::NetworkPolicy(spec)) => Some(spec.clone()),
-                    _ => None,
-                };
-                put(&mut self.policies, &name, spec);
-                self.dirty.insert(Unit::Policy(name));
-            }
-            (ObjectKind::ClusterPeer, _) => {}
+            (_, Some(Object::Node(prefixes))) => self.set_node(&key.name, Some(prefixes)),
+            (_, Some(Object::Pod(pod))) => self.set_pod(name, Some(&pod)),
+            (_, Some(Object::Service(service))) => self.set_service(name, Some(service)),
+            (_, Some(Object::ServiceExport(at))) => self.set_export(name, Some(at)),
+            (_, Some(Object::EndpointSlice(slice))) => self.set_slice(name, Some(slice)),
+            (_, Some(Object::Namespace(labels))) => self.set_namespace(&key.name, Some(labels)),
+            (_, Some(Object::NetworkPolicy(spec))) => self.set_policy(name, Some(spec)),
+            (ObjectKind::Node, None) => self.set_node(&key.name, None),
+            (ObjectKind::Pod, None) => self.set_pod(name, None),
+            (ObjectKind::Service, None) => self.set_service(name, None),
+            (ObjectKind::ServiceExport, None) => self.set_export(name, None),
+            (ObjectKind::EndpointSlice, None) => self.set_slice(name, None),
+            (ObjectKind::Namespace, None) => self.set_namespace(&key.name, None),
+            (ObjectKind::NetworkPolicy, None) => self.set_policy(name, None),
+            (_, Some(Object::ClusterPeer(_))) | (ObjectKind::ClusterPeer, None) => {}
         }
+    }
+
+    fn set_namespace(&mut self, name: &str, labels: Option<BTreeMap<String, String>>) {
+        put(&mut self.namespaces, &name.to_owned(), labels);
+        self.dirty.insert(Unit::Namespace(name.to_owned()));
+    }
+
+    fn set_policy(&mut self, name: Name, spec: Option<String>) {
+        put(&mut self.policies, &name, spec);
+        self.dirty.insert(Unit::Policy(name));
     }
 
     /// Takes a member of the clusterset, as it was accepted; `None`: it left.

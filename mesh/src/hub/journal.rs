@@ -4,7 +4,7 @@
 //! the body: incarnation, revision, and the changes of that revision. Numbers are big endian. A frame is on the disk before
 //! anybody is told of its revision, so no revision ever means two things.
 
-use crate::record::{Incarnation, Key, Revision, Version};
+use crate::record::{Key, Revision, Version};
 use blake2::{Blake2s256, Digest as _};
 use bytes::{Buf as _, Bytes};
 use std::collections::{BTreeMap, BTreeSet};
@@ -211,14 +211,6 @@ impl Live {
             changes,
         };
         by_revision.into_iter().map(frame).collect()
-    }
-
-    /// The version of the next change.
-    pub fn next_version(&self, incarnation: Incarnation) -> Version {
-        Version {
-            incarnation,
-            revision: Revision(self.version.revision.0 + 1),
-        }
     }
 }
 

@@ -144,6 +144,30 @@ pub enum Object {
     ClusterPeer(ClusterPeer),
 }
 
+impl Object {
+    /// The member that it is.
+    pub fn as_cluster_peer(&self) -> Option<&ClusterPeer> {
+        let Self::ClusterPeer(peer) = self else {
+            return None;
+        };
+        Some(peer)
+    }
+
+    /// Its kind.
+    pub fn kind(&self) -> ObjectKind {
+        match self {
+            Self::Node(_) => ObjectKind::Node,
+            Self::Namespace(_) => ObjectKind::Namespace,
+            Self::Pod(_) => ObjectKind::Pod,
+            Self::Service(_) => ObjectKind::Service,
+            Self::EndpointSlice(_) => ObjectKind::EndpointSlice,
+            Self::ServiceExport(_) => ObjectKind::ServiceExport,
+            Self::NetworkPolicy(_) => ObjectKind::NetworkPolicy,
+            Self::ClusterPeer(_) => ObjectKind::ClusterPeer,
+        }
+    }
+}
+
 /// A pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {

@@ -104,17 +104,18 @@ impl Members {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::manifest::QuotaLimits;
 
-    fn peer(id: u16, prefix: &str) -> Option<Arc<ClusterPeer>> {
-        Some(Arc::new(ClusterPeer {
+    fn peer(id: u16, prefix: &str) -> Arc<ClusterPeer> {
+        Arc::new(ClusterPeer {
             id: ClusterId::new(id).unwrap(),
             pod_cidrs: vec![prefix.parse().unwrap()],
             service_cidrs: Vec::new(),
             namespaces: None,
             hubs: Vec::new(),
             ca: String::new(),
-            quotas: Default::default(),
-        }))
+            quotas: QuotaLimits::default(),
+        })
     }
 
     fn names(changes: &[MemberChange]) -> Vec<String> {
@@ -127,11 +128,15 @@ mod tests {
     fn who_came_first_keeps_its_id_and_prefixes() {
         let mut members = Members::default();
         assert_eq!(
-            names(&members.set("west", peer(2, "10.2.0.0/16"))),
+            names(&members.set("west", Some(peer(2, "10.2.0.0/16")))),
             ["+west"]
         );
-        assert!(members.set("alien", peer(2, "10.3.0.0/16")).is_empty());
-        assert!(members.set("b", peer(3, "10.2.8.0/24")).is_empty());
+        assert!(
+            members
+                .set("alien", Some(peer(2, "10.3.0.0/16")))
+                .is_empty()
+        );
+        assert!(members.set("b", Some(peer(3, "10.2.8.0/24"))).is_empty());
         let refused: Vec<_> = members.refused().map(|(name, _)| name).collect();
         assert_eq!(refused, ["alien", "b"]);
         let changes = members.set("west", None);
@@ -142,9 +147,9 @@ mod tests {
     #[test]
     fn a_changed_id_is_another_member() {
         let mut members = Members::default();
-        members.set("west", peer(2, "10.2.0.0/16"));
-        let changes = members.set("west", peer(4, "10.2.0.0/16"));
+        members.set("west", Some(peer(2, "10.2.0.0/16")));
+        let changes = members.set("west", Some(peer(4, "10.2.0.0/16")));
         assert_eq!(names(&changes), ["-west", "+west"]);
-        assert!(members.set("west", peer(4, "10.2.0.0/16")).is_empty());
+        assert!(members.set("west", Some(peer(4, "10.2.0.0/16"))).is_empty());
     }
 }

@@ -350,7 +350,7 @@ impl Hub {
                 tracing::info!(session, peer = ?connection.peer, address = %connection.address, "connected");
                 let peer = connection.peer.clone();
                 self.connections.fed_by(cluster, session);
-                self.connections.add(session, connection);
+                self.connections.add(session, *connection);
                 self.core.dialed(session, cluster, peer, Instant::now());
             }
         }

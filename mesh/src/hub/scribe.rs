@@ -14,7 +14,7 @@ use crate::io::folder_watch::FolderWatch;
 use crate::io::journal_file::{JournalError, JournalFile};
 use crate::io::lock::{self, Lock};
 use crate::io::numbers::NumberFiles;
-use crate::record::{Cluster, Incarnation, Kind, LaneRecord, Record, Version};
+use crate::record::{Incarnation, Kind, LaneRecord, Record, Version};
 use crate::wire::decode_record;
 use lanes::Announced;
 use std::collections::{BTreeMap, BTreeSet};
@@ -299,9 +299,11 @@ impl Scribe {
     fn holders(&self) -> BTreeSet<String> {
         let members = self.live.records.iter();
         let members = members.filter(|(key, _)| key.kind() == Some(Kind::Cluster));
-        let names = members.filter_map(|(key, (_, value))| match decode_record(key, value) {
-            Ok(Record::Cluster(Cluster { name, .. })) => Some(name),
-            _ => None,
+        let names = members.filter_map(|(key, (_, value))| {
+            let Ok(Record::Cluster(cluster)) = decode_record(key, value) else {
+                return None;
+            };
+            Some(cluster.name)
         });
         names.collect()
     }
@@ -366,10 +368,8 @@ impl Scribe {
     fn apply(&mut self, changes: Vec<(ObjectKey, Option<Arc<Object>>)>) {
         for (key, object) in changes {
             if key.kind == ObjectKind::ClusterPeer {
-                let peer = match object.as_deref() {
-                    Some(Object::ClusterPeer(peer)) => Some(Arc::new(peer.clone())),
-                    _ => None,
-                };
+                let peer = object.as_deref().and_then(Object::as_cluster_peer);
+                let peer = peer.map(|peer| Arc::new(peer.clone()));
                 let before: BTreeSet<String> = self.refused_names();
                 for change in self.members.set(&key.name, peer) {
                     if let Some(writing) = &mut self.writing {

@@ -138,11 +138,11 @@ fn read(path: &Path) -> Result<String, String> {
             size.len()
         ));
     }
-    fs::read_to_string(path).map_err(|error| match error.kind() {
-        io::ErrorKind::InvalidData => "is no text in UTF-8; write it again".to_owned(),
-        _ => format!(
-            "{}; correct the permissions",
-            super::secret_file::reason(&error)
-        ),
+    fs::read_to_string(path).map_err(|error| {
+        if error.kind() == io::ErrorKind::InvalidData {
+            return "is no text in UTF-8; write it again".to_owned();
+        }
+        let reason = super::secret_file::reason(&error);
+        format!("{reason}; correct the permissions")
     })
 }

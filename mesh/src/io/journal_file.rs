@@ -243,7 +243,7 @@ mod tests {
         let (mut writer, mut live) = (JournalFile::new(&path), Live::default());
         assert_eq!(writer.read(&mut live).unwrap(), (vec![], End::Clean));
         writer.begin(&live, End::Clean).unwrap();
-        let mut append = |writer: &mut JournalFile, live: &mut Live, frame: Frame| {
+        let append = |writer: &mut JournalFile, live: &mut Live, frame: Frame| {
             live.apply(&frame);
             writer.append(&frame).unwrap();
         };
@@ -264,7 +264,7 @@ mod tests {
         // The writer dies in the middle of a frame; the reader takes over.
         let half = frame(6, "e", Some("6")).to_bytes();
         let file = File::options().append(true).open(&path).unwrap();
-        std::io::Write::write_all(&mut &file, &half[..half.len() / 2]).unwrap();
+        io::Write::write_all(&mut &file, &half[..half.len() / 2]).unwrap();
         let (frames, end) = reader.read(&mut seen).unwrap();
         assert_eq!((frames.len(), end), (0, End::Torn));
         reader.begin(&seen, end).unwrap();

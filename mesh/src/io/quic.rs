@@ -8,14 +8,18 @@ mod connection;
 mod dialer;
 mod handshake;
 mod listener;
+mod receiver;
 mod reset;
+mod sender;
 mod tls;
 
 pub use crate::frame::Stream;
-pub use connection::{Connection, Ended, Receiver, Sender, Unsent};
+pub use connection::{Connection, Ended};
 pub use dialer::{Dialer, connect};
 pub use handshake::HandshakeError;
 pub use listener::Listener;
+pub use receiver::Receiver;
+pub use sender::{Sender, Unsent};
 pub use tls::Tls;
 
 use quinn::{IdleTimeout, TransportConfig, VarInt};

@@ -1,5 +1,10 @@
 //! Hubs as processes, over QUIC on loopback: what one cluster writes, the others and their agents have.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails where it stands and says why"
+)]
+
 mod agent;
 mod config;
 mod site;
@@ -49,11 +54,11 @@ async fn two_clusters_see_each_others_nodes_identities_services_and_endpoints() 
         agent.until("both clusters are known", knows).await;
         let backend = decoded(&agent.replica, other)
             .into_iter()
-            .find_map(|record| match record {
-                Record::Endpoint(endpoint) if matches!(endpoint.scope, Scope::Service { .. }) => {
-                    Some(endpoint)
-                }
-                _ => None,
+            .find_map(|record| {
+                let Record::Endpoint(endpoint) = record else {
+                    return None;
+                };
+                matches!(endpoint.scope, Scope::Service { .. }).then_some(endpoint)
             });
         let address = backend.unwrap().addresses[0].to_string();
         assert_eq!(address, format!("10.{other}.1.11"));
@@ -135,9 +140,8 @@ async fn lanes_that_an_agent_tells_any_replica_reach_the_other_cluster() {
         let told = |replica: &hawser_mesh::replica::Replica, cluster| {
             decoded(replica, cluster)
                 .into_iter()
-                .any(|record| match record {
-                    Record::Node(node) => node.name == "n1" && node.lanes == [lane(byte)],
-                    _ => false,
+                .any(|record| {
+                    matches!(record, Record::Node(node) if node.name == "n1" && node.lanes == [lane(byte)])
                 })
         };
         agent

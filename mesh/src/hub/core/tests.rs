@@ -106,14 +106,17 @@ fn a_hub_learns_another_cluster_and_keeps_what_it_learned() {
     assert_eq!(two.store(id(1)).unwrap().get(&key), Some(value.clone()));
     let kept: Vec<_> = actions(&mut two)
         .into_iter()
-        .filter_map(|action| match action {
-            Action::Keep {
+        .filter_map(|action| {
+            let Action::Keep {
                 complete: true,
                 changes,
                 version,
                 ..
-            } => Some((version, changes)),
-            _ => None,
+            } = action
+            else {
+                return None;
+            };
+            Some((version, changes))
         })
         .collect();
     let expected = vec![(key, Some((Revision(1), value)))];
@@ -224,6 +227,36 @@ fn a_grant_that_changes_judges_what_is_here_again() {
 }
 
 #[test]
+fn what_was_kept_is_held_against_the_grant_of_today() {
+    let now = Instant::now();
+    let (inside, outside) = (node(1, 1), node(3, 9));
+    let record = |(key, value): &(Key, Bytes)| (Revision(1), key.clone(), value.clone());
+    let kept = |records: &[(Key, Bytes)]| KeptOrigin {
+        version: Version::new(1, 1),
+        complete: true,
+        records: records.iter().map(record).collect(),
+    };
+    let mut two = hub(2, &[1], now);
+    two.load(id(1), kept(std::slice::from_ref(&inside)));
+    assert!(two.store(id(1)).unwrap().is_complete());
+    let mut two = hub(2, &[1], now);
+    two.load(id(1), kept(&[inside.clone(), outside.clone()]));
+    let store = two.store(id(1)).unwrap();
+    assert_eq!((store.len(), store.is_complete()), (1, false));
+    two.load(id(3), kept(&[outside]));
+    assert!(two.store(id(3)).is_none());
+    assert!(actions(&mut two).contains(&Action::Forget { origin: id(3) }));
+    // The rest is compared, and complete again.
+    let mut one = hub(1, &[2], now);
+    dial(&mut two, &mut one, 7, now);
+    let store = two.store(id(1)).unwrap();
+    assert_eq!(
+        (store.get(&inside.0), store.is_complete()),
+        (Some(inside.1), true)
+    );
+}
+
+#[test]
 fn a_restored_source_begins_another_incarnation_when_another_hub_says_so() {
     let mut now = Instant::now();
     let (mut one, mut two) = (hub(1, &[2], now), hub(2, &[1], now));
@@ -245,12 +278,12 @@ fn a_restored_source_begins_another_incarnation_when_another_hub_says_so() {
         two.handle_timeout(now);
         carry(&mut two, &mut one, now);
         bump = bump.or_else(|| {
-            actions(&mut one)
-                .into_iter()
-                .find_map(|action| match action {
-                    Action::Bump { to } => Some(to),
-                    _ => None,
-                })
+            actions(&mut one).into_iter().find_map(|action| {
+                let Action::Bump { to } = action else {
+                    return None;
+                };
+                Some(to)
+            })
         });
     }
     assert_eq!(bump, Some(Incarnation(2)));

@@ -1,8 +1,8 @@
 //! Exported services and their backends.
 
 use super::pods::forget;
-use super::{Derive, Name, Unit};
-use crate::hub::manifest::{EndpointSlice, SliceEndpoint};
+use super::{Derive, Name, Unit, put};
+use crate::hub::manifest::{EndpointSlice, Service, SliceEndpoint};
 use crate::record::{self, Condition, Endpoint, EndpointPort, Record, Scope};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -39,6 +39,16 @@ fn reference(namespace: &str, endpoint: &SliceEndpoint) -> Option<PodRef> {
 }
 
 impl Derive {
+    pub(super) fn set_service(&mut self, name: Name, service: Option<Service>) {
+        put(&mut self.services, &name, service);
+        self.touch_service(&name);
+    }
+
+    pub(super) fn set_export(&mut self, name: Name, exported_at: Option<u64>) {
+        put(&mut self.exports, &name, exported_at);
+        self.touch_service(&name);
+    }
+
     pub(super) fn set_slice(&mut self, name: Name, next: Option<EndpointSlice>) {
         let old = self.slices.remove(&name);
         let same_frame = |one: &EndpointSlice, other: &EndpointSlice| {
@@ -98,7 +108,7 @@ impl Derive {
     }
 
     /// Marks a service and all its backends.
-    pub(super) fn touch_service(&mut self, name: &Name) {
+    fn touch_service(&mut self, name: &Name) {
         self.dirty.insert(Unit::Service(name.clone()));
         let first = BackendName {
             namespace: name.0.clone(),

@@ -72,9 +72,11 @@ impl World {
         let records = self.records.iter();
         let decoded = records.map(|(key, bytes)| decode_record(key, bytes).unwrap());
         decoded
-            .filter_map(|record| match record {
-                Record::Endpoint(e) if matches!(e.scope, Scope::Service { .. }) => Some(e),
-                _ => None,
+            .filter_map(|record| {
+                let Record::Endpoint(endpoint) = record else {
+                    return None;
+                };
+                matches!(endpoint.scope, Scope::Service { .. }).then_some(endpoint)
             })
             .collect()
     }
@@ -205,10 +207,10 @@ fn a_prefix_has_one_node_and_the_next_gets_it_when_that_is_gone() {
     assert_eq!(world.derive.crowded().collect::<Vec<_>>(), ["n0"]);
     let prefixes = |world: &World| {
         let key = Key::node(hawser_tunnel::node::NodeIndex::new(301).unwrap());
-        match decode_record(&key, &world.records[&key]).unwrap() {
-            Record::Node(node) => node.prefixes.len(),
-            _ => 0,
-        }
+        let Record::Node(node) = decode_record(&key, &world.records[&key]).unwrap() else {
+            panic!("a node")
+        };
+        node.prefixes.len()
     };
     assert_eq!(prefixes(&world), 0);
     world.remove(&node(1));
@@ -245,10 +247,10 @@ fn a_node_cannot_take_the_key_of_another() {
     world.settle();
     let lanes = |world: &World, index: u16| {
         let key = Key::node(hawser_tunnel::node::NodeIndex::new(index).unwrap());
-        match decode_record(&key, &world.records[&key]).unwrap() {
-            Record::Node(node) => node.lanes,
-            _ => Vec::new(),
-        }
+        let Record::Node(node) = decode_record(&key, &world.records[&key]).unwrap() else {
+            panic!("a node")
+        };
+        node.lanes
     };
     assert_eq!(
         (lanes(&world, 300), lanes(&world, 301)),

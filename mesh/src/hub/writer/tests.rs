@@ -210,7 +210,7 @@ proptest! {
                 Ok(_) | Err(_) => {}
             }
             disk.fails_after = None;
-            if fault >= 10 || fault < 4 {
+            if !(4..10).contains(&fault) {
                 writer = Writer::new(rules(), live.clone(), disk.objects.clone(), REST, now);
                 for (key, object) in &objects {
                     writer.apply(key, Some(object));
@@ -220,9 +220,9 @@ proptest! {
                     live.apply(&frame);
                 }
             }
-            let kinds: BTreeSet<_> = objects.values().filter_map(|object| match object {
-                Object::Pod(pod) => Some(&pod.labels),
-                _ => None,
+            let kinds: BTreeSet<_> = objects.values().filter_map(|object| {
+                let Object::Pod(pod) = object else { return None };
+                Some(&pod.labels)
             }).collect();
             prop_assert_eq!(identities(&live).len(), kinds.len());
         }

@@ -1,6 +1,7 @@
 //! From a connection that QUIC made to one that can be used: both know each other, both streams are open.
 
-use super::connection::{Connection, Ended, Inbox, printable};
+use super::connection::{Connection, Ended, printable};
+use super::receiver::Inbox;
 use super::tls::Found;
 use super::{HANDSHAKE, code};
 use crate::frame::{FrameError, Stream, encode};
