@@ -251,11 +251,8 @@ pub enum Rule {
     HubPort,
     #[error("must be used or all; leave it out for used")]
     EndpointsWanted,
-<<<<<<< HEAD
-=======
     #[error("must be an absolute path; start it with /")]
     PathRelative,
->>>>>>> i6-c
     #[error("cannot change while the agent runs (it is {running}); restart the agent")]
     NeedsRestart { running: String },
 }
