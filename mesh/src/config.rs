@@ -89,7 +89,7 @@ impl NodeConfig {
             let files = hub.read_files(&config.cluster, &config.name);
             files.map_err(|fault| ConfigError::Hub {
                 path: path.to_owned(),
-                fault: Box::new(fault),
+                fault,
             })?;
         }
         Ok(config)

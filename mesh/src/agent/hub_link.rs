@@ -40,7 +40,7 @@ const ORDERS: usize = 16;
 pub enum HubLinkError {
     /// A certificate or key.
     #[error(transparent)]
-    Files(#[from] HubFault),
+    Files(#[from] Box<HubFault>),
     /// What was heard before cannot be read, and what will be heard not be kept.
     #[error(transparent)]
     Kept(#[from] KeptError),
@@ -368,7 +368,11 @@ impl Link {
                 filter,
                 values,
                 lines,
-            } => self.watchers.add(filter, values, lines),
+                begun,
+            } => {
+                self.watchers.add(filter, values, lines);
+                let _ = begun.send(());
+            }
         }
     }
 

@@ -42,19 +42,24 @@ impl HubConfig {
     ///
     /// # Errors
     /// A file cannot be read, or holds something else.
-    pub fn read_files(&self, cluster: &str, node: &str) -> Result<(Credentials, Trust), HubFault> {
+    pub fn read_files(
+        &self,
+        cluster: &str,
+        node: &str,
+    ) -> Result<(Credentials, Trust), Box<HubFault>> {
         let fields = ("hub.certificate", "hub.key");
-        let credentials = pem_file::credentials(&self.certificate, &self.key, fields)?;
+        let credentials =
+            pem_file::credentials(&self.certificate, &self.key, fields).map_err(HubFault::from)?;
         let expected = PeerId::node(cluster, node);
         if *credentials.id() != expected {
-            return Err(HubFault::OtherNode {
+            return Err(Box::new(HubFault::OtherNode {
                 certificate: self.certificate.clone(),
                 found: credentials.id().clone(),
                 expected,
-            });
+            }));
         }
         let mut trust = Trust::new(credentials.clusterset());
-        pem_file::trust_ca(&mut trust, cluster, &self.ca, "hub.ca")?;
+        pem_file::trust_ca(&mut trust, cluster, &self.ca, "hub.ca").map_err(HubFault::from)?;
         Ok((credentials, trust))
     }
 }

@@ -79,7 +79,7 @@ fn the_good_file_becomes_the_state_of_the_data_plane() {
         "three pod addresses and two routers"
     );
     let host = state.endpoints[&"10.1.1.1".parse::<IpAddr>().unwrap()];
-    assert_eq!(host, hawser_tunnel::identity::Identity::HOST);
+    assert_eq!(host, Identity::HOST);
     assert_eq!(state.guard.mesh.len(), 4);
     assert_eq!(state.guard.local.len(), 2);
     assert_eq!(state.peers.len(), 2);

@@ -32,6 +32,8 @@ pub(crate) enum Asked {
         filter: Filter,
         values: bool,
         lines: mpsc::Sender<WatchLine>,
+        /// Told once nothing is missed any more.
+        begun: oneshot::Sender<()>,
     },
 }
 
@@ -157,12 +159,14 @@ async fn watch(
     values: bool,
 ) -> io::Result<()> {
     let (lines, mut told) = mpsc::channel(LINES);
+    let (begun, begins) = oneshot::channel();
     let watch = Asked::Watch {
         filter,
         values,
         lines,
+        begun,
     };
-    if ask.send(watch).await.is_err() {
+    if ask.send(watch).await.is_err() || begins.await.is_err() {
         return Ok(());
     }
     say(&mut write, &Response::Watching).await?;

@@ -28,13 +28,13 @@ struct Told {
     liveness: LivenessStatus,
 }
 
-struct DataPlane {
+pub(crate) struct DataPlane {
     told: Arc<Mutex<Told>>,
     socket: PathBuf,
 }
 
 impl DataPlane {
-    fn start(ground: &Ground) -> Self {
+    pub(crate) fn start(ground: &Ground) -> Self {
         let told = Arc::new(Mutex::new(Told::default()));
         let data_plane = Self {
             told,
@@ -64,7 +64,7 @@ impl DataPlane {
         }
     }
 
-    fn requests(&self) -> Vec<String> {
+    pub(crate) fn requests(&self) -> Vec<String> {
         std::mem::take(&mut self.told.lock().unwrap().requests)
     }
 
@@ -91,7 +91,7 @@ impl DataPlane {
         };
     }
 
-    fn in_force(&self) -> Option<(u64, State)> {
+    pub(crate) fn in_force(&self) -> Option<(u64, State)> {
         self.told.lock().unwrap().in_force.clone()
     }
 }

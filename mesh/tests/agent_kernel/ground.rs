@@ -47,6 +47,11 @@ impl Ground {
         ground
     }
 
+    /// The file that stands for the network namespace.
+    pub(crate) fn namespace(&self) -> PathBuf {
+        Path::new("/run/netns").join(&self.name)
+    }
+
     /// Makes the TAP as the keeper does.
     pub(crate) fn add_tap(&self) {
         self.ip("tuntap add dev hawser0 mode tap");

@@ -8,6 +8,8 @@
 )]
 
 mod data_plane;
+mod from_hub;
 mod ground;
+mod hub;
 mod reconcile;
 mod refusals;

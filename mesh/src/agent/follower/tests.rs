@@ -384,7 +384,7 @@ fn endpoints_that_no_policy_selects_cost_nothing() {
     let selected = of_identity(2001, "shop/db-1");
     // Others' pods come and go, and not a byte says so.
     let before = world.bytes;
-    world.set(WEST, &[selected.clone()]);
+    world.set(WEST, std::slice::from_ref(&selected));
     world.settle();
     assert_eq!(world.bytes, before);
     assert!(!world.holds(WEST, &selected));
@@ -400,7 +400,7 @@ fn endpoints_that_no_policy_selects_cost_nothing() {
     assert!(world.holds(WEST, &selected));
     world.told();
     let later = of_identity(2001, "shop/db-2");
-    world.set(WEST, &[later.clone()]);
+    world.set(WEST, std::slice::from_ref(&later));
     world.settle();
     let told = world.told();
     assert!(
@@ -479,7 +479,7 @@ fn a_node_that_restarts_knows_what_it_knew_and_asks_for_nothing_twice() {
 fn a_node_that_restarts_with_another_wish_gets_what_it_lacks() {
     let of_identity = endpoint(Scope::Identity(identity(2001)), "shop/db-1");
     let mut world = World::new(EndpointsWanted::Used);
-    world.set(WEST, &[of_identity.clone()]);
+    world.set(WEST, std::slice::from_ref(&of_identity));
     world.connect();
     world.restart(EndpointsWanted::All);
     world.connect();

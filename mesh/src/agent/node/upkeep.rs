@@ -92,7 +92,7 @@ impl Node {
         };
         found.retain(|address| !link_local(address));
         let v4 = found.iter().find(|address| address.is_ipv4());
-        Ok(v4.or(found.first()).copied())
+        Ok(v4.or_else(|| found.first()).copied())
     }
 
     /// Mends a fault of the kernel. Who sends by IPv4 while an address is taken from a device can have it remember, for

@@ -270,3 +270,45 @@ fn a_file_that_says_who_the_node_is_needs_no_record_of_it() {
     assert_eq!(composed.state.node, id(1, 7));
     assert!(composed.state.peers.contains_key(&id(1, 1)));
 }
+
+#[test]
+fn a_state_of_25_000_peers_is_derived_in_a_moment() {
+    let mut records = vec![member(1, "east", &["10.1.0.0/16"])];
+    records.push(node(1, 1, "east-1", &["10.1.1.0/24"]));
+    for cluster in 2..=251_u16 {
+        let [high, low] = (cluster * 128).to_be_bytes();
+        records.push(member(
+            cluster,
+            &format!("c{cluster}"),
+            &[&format!("100.{high}.{low}.0/17")],
+        ));
+        for index in 1..=100_u16 {
+            let prefix = format!("100.{high}.{}.0/24", u16::from(low) + index);
+            let (origin, mut record) = node(cluster, index, &format!("n{index}"), &[&prefix]);
+            if let Record::Node(node) = &mut record {
+                let number = u32::from(cluster) << 16 | u32::from(index);
+                let mut key = [7; 32];
+                key[..4].copy_from_slice(&number.to_be_bytes());
+                node.lanes[0].public_key = PublicKey::new(key);
+            }
+            records.push((origin, record));
+        }
+    }
+    let bytes = records
+        .iter()
+        .map(|(origin, record)| (cluster_id(*origin), record.key(), encode_record(record)));
+    let bytes: Vec<_> = bytes.collect();
+    let config = config("");
+    let start = std::time::Instant::now();
+    let composed = compose(&config, Learned::read("east", "east-1", bytes)).unwrap();
+    let derived = start.elapsed();
+    composed.state.digest();
+    println!(
+        "25,000 peers: derived in {derived:?}, digest in {:?}",
+        start.elapsed() - derived
+    );
+    assert_eq!(composed.state.peers.len(), 25_000);
+    assert_eq!(composed.conflicts.len(), 0);
+    let bound = if cfg!(debug_assertions) { 20 } else { 1 };
+    assert!(derived.as_secs() < bound, "{derived:?}");
+}
