@@ -5,11 +5,12 @@ use hawser_mesh::trust::{Credentials, Trust};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 use tempfile::TempDir;
 
@@ -29,10 +30,13 @@ pub(crate) fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> 
     }
 }
 
-/// A port that nobody listens on.
-fn free_port() -> u16 {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.local_addr().unwrap().port()
+/// An address of the loopback that no other site of this machine has. A free port could be somebody else's by the time
+/// that it is used.
+fn own_address() -> Ipv4Addr {
+    static SITES: AtomicU8 = AtomicU8::new(1);
+    let site = SITES.fetch_add(1, Ordering::Relaxed);
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, high | 0x80, low, site)
 }
 
 /// A cluster, everything of it in a folder that goes with it.
@@ -43,6 +47,7 @@ pub(crate) struct Site {
     pub(crate) root: Issued,
     pub(crate) ca: Ca,
     /// Where its hubs listen.
+    pub(crate) address: Ipv4Addr,
     pub(crate) ports: [u16; 2],
 }
 
@@ -57,7 +62,8 @@ impl Site {
             number,
             root,
             ca,
-            ports: [free_port(), free_port()],
+            address: own_address(),
+            ports: [6082, 6083],
         };
         fs::create_dir(site.path("manifests")).unwrap();
         fs::write(site.path("ca.crt"), &site.root.certificate).unwrap();
@@ -86,9 +92,9 @@ impl Site {
         let (name, number) = (self.name, self.number);
         format!(
             "cluster: {{name: {name}, id: {number}}}\nclusterset: {{name: {CLUSTERSET}}}\n\
-             podCidrs: [10.{number}.0.0/16]\nlisten: \"127.0.0.1:{}\"\nstateDirectory: {}\n\
+             podCidrs: [10.{number}.0.0/16]\nlisten: \"{}\"\nstateDirectory: {}\n\
              source: dir:manifests\ntls: {{ca: ca.crt, certificate: hub-{n}.crt, key: hub-{n}.key}}\n",
-            self.ports[hub],
+            self.address(hub),
             self.path("state").display(),
             n = hub + 1,
         )
@@ -145,7 +151,7 @@ impl Site {
     /// Makes another cluster known here.
     pub(crate) fn knows(&self, other: &Self) {
         let ca = other.root.certificate.replace('\n', "\n    ");
-        let hubs = other.ports.map(|port| format!("\"127.0.0.1:{port}\""));
+        let hubs = [0, 1].map(|hub| format!("\"{}\"", other.address(hub)));
         let text = format!(
             "apiVersion: hawser.io/v1alpha1\nkind: ClusterPeer\nmetadata: {{name: {}}}\nspec:\n  clusterId: {}\n  \
              podCidrs: [10.{}.0.0/16]\n  hubs: [{}]\n  ca: |\n    {ca}\n",
@@ -169,7 +175,7 @@ impl Site {
     }
 
     pub(crate) fn address(&self, hub: usize) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.ports[hub]))
+        SocketAddr::from((self.address, self.ports[hub]))
     }
 
     /// Starts a hub, and waits until it serves.

@@ -179,8 +179,18 @@ pub(super) fn peak_memory(pid: i32) -> Result<f64> {
     parse_peak(&read(&path)?).with_context(|| format!("{path} has no VmHWM"))
 }
 
+/// The memory that a process has resident now, in MiB.
+pub(super) fn resident_memory(pid: i32) -> Result<f64> {
+    let path = format!("/proc/{pid}/status");
+    parse_memory(&read(&path)?, "VmRSS:").with_context(|| format!("{path} has no VmRSS"))
+}
+
 fn parse_peak(text: &str) -> Option<f64> {
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    parse_memory(text, "VmHWM:")
+}
+
+fn parse_memory(text: &str, name: &str) -> Option<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kibibytes: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes / 1024.0)
 }

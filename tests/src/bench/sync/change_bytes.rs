@@ -46,7 +46,7 @@ pub(super) fn measure(site: &mut Site, seconds: u32) -> Result<(Values, Usage)> 
 
 /// Waits until the two sides have said what they say some seconds after a change.
 fn settle(site: &Site) -> Result<()> {
-    site.wait_complete(LOST)?;
+    site.settle()?;
     thread::sleep(SETTLED);
     Ok(())
 }

@@ -18,6 +18,7 @@ pub(super) const RATE: u32 = 325;
 pub(super) fn measure(site: &mut Site, seconds: u32) -> Result<(Values, Usage)> {
     let turns = site.next_turns(RATE * seconds)?;
     let processes = [site.agent()?, site.hub()?, site.tunnel()?];
+    site.settle()?;
     let watch = site.watch()?;
     let spent = || -> Result<Vec<f64>> { processes.into_iter().map(processor_time).collect() };
     let ((written, costs), usage) = Meter::new(Vec::new()).measure(|| {

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::site::Site;
 use super::{change_bytes, changes, churn, cold, replica};
-use crate::bench::meter::{Usage, peak_memory};
+use crate::bench::meter::{Usage, peak_memory, resident_memory};
 use crate::bench::sample::Values;
 
 /// One measurement.
@@ -44,6 +44,7 @@ pub(super) const AGENT_CORES: &str = "agent cores";
 pub(super) const HUB_CORES: &str = "hub cores";
 pub(super) const TUNNEL_CORES: &str = "tunnel cores";
 pub(super) const AGENT_PEAK: &str = "agent MiB";
+pub(super) const AGENT_NOW: &str = "agent MiB now";
 pub(super) const HUB_PEAK: &str = "hub MiB";
 pub(super) const TUNNEL_PEAK: &str = "tunnel MiB";
 pub(super) const BYTES: &str = "bytes";
@@ -98,6 +99,7 @@ impl Measurement {
 fn memory(site: &Site) -> Result<(Values, Usage)> {
     let values = [
         (AGENT_PEAK, peak_memory(site.agent()?)?),
+        (AGENT_NOW, resident_memory(site.agent()?)?),
         (HUB_PEAK, peak_memory(site.hub()?)?),
         (TUNNEL_PEAK, peak_memory(site.tunnel()?)?),
     ];

@@ -28,8 +28,11 @@ const BITS: [u8; 2] = [19, 26];
 const NAMESPACE: &str = "shop";
 /// The service of many backends.
 const LARGE: &str = "catalog";
-/// What a Deployment puts into the names of its pods.
-const TEMPLATE: &str = "6d4cf56db6";
+/// Of what Kubernetes makes the ends of names.
+const LETTERS: [char; 27] = [
+    'b', 'c', 'd', 'f', 'g', 'h', 'j', 'k', 'l', 'm', 'n', 'p', 'q', 'r', 's', 't', 'v', 'w', 'x',
+    'z', '2', '4', '5', '6', '7', '8', '9',
+];
 /// The port of the first node of all, where nobody answers; the others follow.
 pub(super) const FIRST_NODE_PORT: u16 = 10_000;
 /// Between the identities of services, and those of pods that nobody selects.
@@ -165,7 +168,7 @@ impl Population {
         };
         Ok(Record::Endpoint(Endpoint {
             scope,
-            name: pod_name(service, number),
+            name: self.pod_name(service, number),
             addresses: vec![address],
             identity,
             node: Some(node),
@@ -181,7 +184,7 @@ impl Population {
         let (node, address) = self.place(number)?;
         Ok(Record::Endpoint(Endpoint {
             scope: Scope::Identity(identity),
-            name: format!("{NAMESPACE}/{}", pod_name("batch", number)),
+            name: format!("{NAMESPACE}/{}", self.pod_name("batch", number)),
             addresses: vec![address],
             identity,
             node: Some(node),
@@ -190,6 +193,16 @@ impl Population {
             zone: String::new(),
             ports: Vec::new(),
         }))
+    }
+
+    /// As a Deployment's pods are called: by its name, by what they are made from, and by chance.
+    fn pod_name(self, service: &str, number: u32) -> String {
+        let (cluster, services) = (u32::from(self.number), self.size.services());
+        let template = letters(cluster * services + number % services);
+        format!(
+            "{service}-{template}{template}-{}",
+            letters(cluster * 10_000 + number)
+        )
     }
 
     /// The node and the address of a pod.
@@ -227,9 +240,17 @@ fn service_name(number: u32) -> String {
     format!("orders-{number}")
 }
 
-/// As a Deployment's pods are called.
-fn pod_name(service: &str, number: u32) -> String {
-    format!("{service}-{TEMPLATE}-{number:05}")
+/// Five letters for a number; no two numbers of a million have the same.
+fn letters(number: u32) -> String {
+    let all = 27_u64.pow(5);
+    // No multiple of three, so each remainder comes once.
+    let mut rest = u64::from(number) * 7_654_321 % all;
+    let letter = |_| {
+        let letter = usize::try_from(rest % 27).unwrap_or_default();
+        rest /= 27;
+        LETTERS[letter]
+    };
+    (0..5).map(letter).collect()
 }
 
 fn identity(number: u32) -> Result<Identity> {
@@ -293,6 +314,12 @@ mod tests {
             panic!("no node")
         };
         assert_eq!(node.lanes[0].peer_endpoint.unwrap().port(), 59_999);
+    }
+
+    #[test]
+    fn letters_are_of_one_number() {
+        let all: BTreeSet<String> = (0..100_000).map(letters).collect();
+        assert_eq!(all.len(), 100_000);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -13,12 +14,17 @@ use super::guest::Guest;
 use super::population::Change;
 use super::size::Size;
 use super::wire_bytes::WireBytes;
+use crate::bench::meter::processor_time;
 use crate::lab::{CLUSTERSET, Family, HUB_PORT, Hub, Lab, Node, Topology, address, wait_until};
 
 /// How long a busy machine may take until all is in place.
 const READY: Duration = Duration::from_secs(300);
 /// How long a change may take until it is taken as lost.
 pub(super) const LOST: Duration = Duration::from_secs(30);
+/// An agent that takes less than this share of a core has nothing to do.
+const IDLE: f64 = 0.04;
+/// For how long it is looked at: it writes to disk once a second at most.
+const LOOK: Duration = Duration::from_millis(1500);
 /// The node with the agent; hubs are on those before it.
 const NODE: &str = "east-3";
 /// The node whose certificate the bench itself uses.
@@ -143,6 +149,16 @@ impl Site {
 
     pub(super) fn start_agent(&mut self) -> Result<()> {
         self.lab.node_mut(NODE).start_agent()
+    }
+
+    /// Waits until the agent has nothing left to do of what was before, such as writing to disk.
+    pub(super) fn settle(&self) -> Result<()> {
+        let agent = self.agent()?;
+        wait_until("the agent is idle", READY, || {
+            let before = processor_time(agent)?;
+            thread::sleep(LOOK);
+            Ok(processor_time(agent)? - before <= IDLE * LOOK.as_secs_f64())
+        })
     }
 
     /// Waits until the agent has every other cluster in whole, at the version that it is at now.
