@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use hawser_mesh::record::Key;
+use hawser_mesh::replica::Store;
 
 use super::item;
 use super::process::{Process, QUOTA};
@@ -67,6 +68,11 @@ pub(super) fn everybody_agrees(world: &mut World) -> Result<(), Broken> {
     Ok(())
 }
 
+fn content(store: &Store) -> BTreeMap<Key, Bytes> {
+    let records = store.records();
+    records.map(|(_, key, value)| (key, value)).collect()
+}
+
 /// What a process must have of an origin.
 fn expected<'a>(process: &Process, source: &'a Source, own: bool) -> BTreeMap<&'a Key, &'a Bytes> {
     let state = source.state().iter();
@@ -92,10 +98,8 @@ fn agrees(process: &Process, sources: &[Source]) -> Result<(), Violation> {
         if !store.is_complete() {
             return Err(wrong(format!("not complete, at {}", store.version())));
         }
-        let have: BTreeMap<_, _> = store
-            .records()
-            .map(|(key, _, value)| (key, value))
-            .collect();
+        let have: BTreeMap<_, _> = content(store);
+        let have: BTreeMap<_, _> = have.iter().collect();
         let expected = expected(process, source, own);
         if have != expected {
             let missing = expected.iter().find(|(key, value)| have.get(*key) != Some(value));
@@ -129,12 +133,8 @@ fn digests(world: &World) -> Result<(), Broken> {
             let Some(store) = store else {
                 continue;
             };
-            let digest = store.digest(process.wanted());
-            let content: BTreeMap<_, _> = store
-                .records()
-                .filter(|(key, _, _)| process.wants(key))
-                .map(|(key, _, value)| (key.clone(), value.clone()))
-                .collect();
+            let digest = store.digest();
+            let content = content(store);
             for (with, other, its) in &seen {
                 if (*other == digest) != (*its == content) {
                     let with = *with;

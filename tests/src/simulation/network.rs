@@ -13,6 +13,8 @@ use super::dice::Dice;
 use super::shape::{NODES, Place};
 use super::story::Manner;
 use super::tamper;
+use super::tap::Tap;
+use super::violation::Violation;
 
 /// A session that has heard nothing for so long is dead.
 pub(super) const IDLE: Moment = 2 * SECOND;
@@ -47,6 +49,7 @@ pub(super) struct Session {
     /// Whether the subscriber's and the publisher's end is open.
     open: [bool; 2],
     pipes: [Pipe; 4],
+    tap: Tap,
     pub(super) hostile: Option<Hostile>,
 }
 
@@ -144,6 +147,7 @@ impl Network {
             publisher,
             open: [true; 2],
             pipes: Default::default(),
+            tap: Tap::default(),
             hostile: None,
         });
         u64::try_from(self.sessions.len() - 1).expect("sessions are few")
@@ -207,7 +211,7 @@ impl Network {
         sender: Place,
         stream: Stream,
         bytes: Bytes,
-    ) -> (Vec<(Moment, Flight)>, bool) {
+    ) -> Result<(Vec<(Moment, Flight)>, bool), Violation> {
         let bulk = match stream {
             Stream::Changes => false,
             Stream::Bulk => true,
@@ -217,12 +221,16 @@ impl Network {
             let session = &self.sessions[at];
             let way = session.way_of(sender);
             if !session.open.iter().all(|open| *open) {
-                return (Vec::new(), false);
+                return Ok((Vec::new(), false));
             }
             (way, session.end(way))
         };
         let arrives = self.one_way(sender, to).max(now) + self.delay(now, sender, to);
         let session_now = &mut self.sessions[at];
+        if way == Way::Down {
+            let foreign = sender.cluster != to.cluster;
+            session_now.tap.said(&bytes, foreign)?;
+        }
         let hostile = session_now.hostile.as_mut();
         let messages = match hostile.filter(|hostile| hostile.way == way) {
             Some(hostile) => hostile.handle(bytes),
@@ -242,7 +250,7 @@ impl Network {
         }
         let full = !pipe.full && pipe.queue.len() >= FULL;
         pipe.full |= full;
-        (flights, full)
+        Ok((flights, full))
     }
 
     /// Takes the next message of a stream; and whether its sender may go on.
@@ -252,6 +260,9 @@ impl Network {
         let message = pipe.queue.pop_front();
         let drained = pipe.full && pipe.queue.len() <= DRAINED;
         pipe.full &= !drained;
+        if let (Way::Up, Some(message)) = (flight.way, &message) {
+            session.tap.heard(message);
+        }
         (message, drained)
     }
 

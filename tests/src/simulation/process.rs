@@ -227,9 +227,7 @@ impl Process {
                 incarnation: kept.version.incarnation,
             };
             for (_, key, value) in &kept.records {
-                if self.wanted.covers(key) {
-                    self.watches[origin].begin(view, key.clone(), value.clone());
-                }
+                self.watches[origin].begin(view, key.clone(), value.clone());
             }
             self.watches[origin].version = kept.version;
             replica.load(
@@ -266,10 +264,7 @@ impl Process {
             let Some(store) = replica.store(id) else {
                 continue;
             };
-            let records = store
-                .records()
-                .map(|(key, revision, value)| (revision, key.clone(), value.clone()))
-                .collect();
+            let records = store.records().collect();
             self.disk.insert(id, Kept {
                 version: store.version(),
                 complete: store.is_complete(),
@@ -354,10 +349,7 @@ impl Process {
             return;
         };
         if let Some(replica) = &mut self.replica {
-            replica.set_filter(session, wanted.clone(), now);
-            for watch in &mut self.watches {
-                watch.drop_unwanted(|key| wanted.covers(key));
-            }
+            replica.set_filter(session, wanted, now);
         }
     }
 
@@ -503,6 +495,11 @@ impl Watched<'_> {
             return Err(Violation::NotAskedFor { origin, key });
         }
         let watch = &mut watches[origin];
+        if let Event::Delete { key, .. } = event
+            && !self.wanted.covers(key)
+        {
+            return watch.unwanted(origin, key);
+        }
         match event {
             Event::Init { .. } => watch.init(),
             Event::InitApply { key, value, .. } => watch.init_apply(key.clone(), value.clone()),

@@ -55,9 +55,15 @@ impl Watch {
         self.seen.insert(key, Seen { ordinal, value });
     }
 
-    /// A filter no longer wants these.
-    pub(super) fn drop_unwanted(&mut self, wanted: impl Fn(&Key) -> bool) {
-        self.seen.retain(|key, _| wanted(key));
+    /// A record is dropped because nobody wants it any more.
+    pub(super) fn unwanted(&mut self, origin: usize, key: &Key) -> Result<(), Violation> {
+        match self.seen.remove(key) {
+            Some(Seen { value: Some(_), .. }) => Ok(()),
+            _ => Err(Violation::Idle {
+                origin,
+                key: key.clone(),
+            }),
+        }
     }
 
     pub(super) fn init(&mut self) {

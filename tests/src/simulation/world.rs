@@ -274,13 +274,15 @@ impl World {
             let process = &mut self.processes[place.index()];
             match process.poll(now, &self.sources) {
                 Ok(Some(Said::Transmit(transmit))) => {
-                    let (flights, full) = self.network.send(
+                    let sent = self.network.send(
                         now,
                         transmit.session,
                         place,
                         transmit.stream,
                         transmit.bytes,
                     );
+                    let (flights, full) =
+                        sent.map_err(|violation| self.broken(place, violation))?;
                     if full {
                         let process = &mut self.processes[place.index()];
                         process.set_writable(transmit.session, transmit.stream, false);

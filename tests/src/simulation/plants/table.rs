@@ -1,0 +1,6 @@
+//! The bugs.
+
+use super::Plant;
+
+/// All of them.
+pub const PLANTS: &[Plant] = &[];
