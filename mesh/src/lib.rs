@@ -11,4 +11,5 @@ pub mod cli;
 pub mod config;
 mod io;
 pub mod record;
+pub mod replica;
 pub mod wire;

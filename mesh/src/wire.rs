@@ -23,7 +23,7 @@ pub const MINOR: u32 = 0;
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Message {
     /// What it says. A message that is newer than its reader has none, and is skipped.
-    #[prost(oneof = "Body", tags = "1, 2, 3, 4, 5, 6, 10, 11, 12, 13")]
+    #[prost(oneof = "Body", tags = "1, 2, 3, 4, 5, 6, 10, 11, 12, 13, 14")]
     pub body: Option<Body>,
 }
 
@@ -60,6 +60,9 @@ pub enum Body {
     /// A publisher says what a subscriber should have by now.
     #[prost(message, tag = "13")]
     Summary(Summary),
+    /// A publisher has an origin no more: its cluster left.
+    #[prost(message, tag = "14")]
+    Gone(Gone),
 }
 
 /// The first message of each side.
@@ -125,6 +128,9 @@ pub struct Digests {
     /// [`BUCKETS`] times 16 bytes.
     #[prost(bytes = "bytes", tag = "3")]
     pub buckets: Bytes,
+    /// Of the newest `Compare` that was heard. Digests from before a `Compare` are no answer to it.
+    #[prost(uint32, tag = "4")]
+    pub round: u32,
 }
 
 /// A subscriber took all parts up to this one; more may be sent.
@@ -172,6 +178,9 @@ pub struct Compare {
     /// The cluster ID.
     #[prost(uint32, tag = "2")]
     pub origin: u32,
+    /// Counts what was asked about this origin and subscription, from 1.
+    #[prost(uint32, tag = "3")]
+    pub round: u32,
 }
 
 /// A part of an origin's state: of the subscribed keys that are in these buckets and in this range, there are these
@@ -278,6 +287,18 @@ pub struct Summary {
     /// How many records.
     #[prost(uint64, tag = "6")]
     pub count: u64,
+}
+
+/// The publisher does not have this origin any more, and whoever has something of it forgets it, its version too: the
+/// next cluster with this ID may begin anew.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Gone {
+    /// Of the subscription that this is about.
+    #[prost(uint32, tag = "1")]
+    pub number: u32,
+    /// The cluster ID.
+    #[prost(uint32, tag = "2")]
+    pub origin: u32,
 }
 
 /// Why bytes are no message.

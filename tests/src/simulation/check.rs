@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use hawser_mesh::record::Key;
 use hawser_mesh::replica::Store;
+use hawser_mesh::wire::{Body, Message};
 
 use super::item;
 use super::process::{Process, QUOTA};
@@ -52,6 +53,27 @@ fn versions(process: &mut Process) -> Result<(), Violation> {
     Ok(())
 }
 
+/// A comparison found what changes should have told: nobody but hostile hands and restored sources may be at fault.
+pub(super) fn repair(
+    process: &Process,
+    sources: &[Source],
+    sender: Place,
+    told: &Bytes,
+) -> Result<(), Violation> {
+    let message = Message::parse(told.clone()).ok();
+    let origin = match message.and_then(|message| message.body) {
+        Some(Body::Summary(summary)) => summary.origin,
+        Some(Body::Delta(delta)) => delta.origin,
+        _ => u32::from(u16::from(item::id(sender.cluster))),
+    };
+    let origin = usize::try_from(origin).expect("it is small") - 1;
+    if process.watch(origin).tainted || sources[origin].unsettled {
+        return Ok(());
+    }
+    eprintln!("DBG {:?} {:?}", Message::parse(told.clone()), process.replica().unwrap().store(item::id(origin)).map(|s| (s.version(), s.is_complete(), s.len(), s.digest())));
+    Err(Violation::RepairNeeded { origin })
+}
+
 /// I5: everything has healed some time ago, and everybody has what the sources say.
 pub(super) fn everybody_agrees(world: &mut World) -> Result<(), Broken> {
     for place in Place::all() {
@@ -64,6 +86,11 @@ pub(super) fn everybody_agrees(world: &mut World) -> Result<(), Broken> {
         for origin in 0..CLUSTERS {
             process.watch_mut(origin).tainted = false;
         }
+        // What is on disk from before may be a state that hostile hands made.
+        process.flush();
+    }
+    for source in &mut world.sources {
+        source.unsettled = false;
     }
     Ok(())
 }

@@ -53,6 +53,8 @@ pub(super) struct Process {
     watches: Vec<Watch>,
     filter: usize,
     wanted: Filter,
+    /// What it wanted when it last said so.
+    subscribed: Filter,
     followed: usize,
     /// On disk.
     disk: BTreeMap<ClusterId, Kept>,
@@ -67,6 +69,8 @@ pub(super) struct Process {
 struct Kept {
     version: Version,
     complete: bool,
+    /// What was subscribed to.
+    wanted: Filter,
     records: Vec<(Revision, Key, Bytes)>,
 }
 
@@ -131,6 +135,7 @@ impl Process {
             watches: (0..CLUSTERS).map(|_| Watch::default()).collect(),
             filter,
             wanted: Filter::default(),
+            subscribed: Filter::default(),
             followed: 0,
             disk: BTreeMap::new(),
             ahead: BTreeMap::new(),
@@ -233,7 +238,7 @@ impl Process {
             replica.load(
                 *id,
                 kept.version,
-                kept.complete,
+                kept.complete && kept.wanted == self.wanted,
                 kept.records.iter().cloned(),
             );
         }
@@ -268,6 +273,7 @@ impl Process {
             self.disk.insert(id, Kept {
                 version: store.version(),
                 complete: store.is_complete(),
+                wanted: self.subscribed.clone(),
                 records,
             });
         }
@@ -303,7 +309,10 @@ impl Process {
             match step {
                 Step::Changes {
                     revision, changes, ..
-                } => self.up().write(revision, changes),
+                } => {
+                    let written = self.up().write(revision, changes);
+                    assert!(written, "a source's revisions grow");
+                }
                 Step::Bump(to) => self.up().bump_incarnation(to),
             }
         }
@@ -336,6 +345,7 @@ impl Process {
             Wanted::All
         };
         let (filter, now) = (self.wanted.clone(), self.clock.read(now));
+        self.subscribed = filter.clone();
         self.up().subscribe(session, wanted, filter, now);
     }
 
@@ -349,6 +359,7 @@ impl Process {
             return;
         };
         if let Some(replica) = &mut self.replica {
+            self.subscribed = wanted.clone();
             replica.set_filter(session, wanted, now);
         }
     }
@@ -379,6 +390,12 @@ impl Process {
         let now = self.clock.read(now);
         let taken = self.up().handle_message(session, stream, bytes, now);
         taken.map_err(|reject| reject.name().to_owned())
+    }
+
+    /// How often a comparison had to put right what changes should have told.
+    pub(super) fn repairs(&self) -> u64 {
+        let stats = self.replica.as_ref().map(Replica::stats);
+        stats.map_or(0, |stats| stats.mismatches + stats.delta_gap)
     }
 
     pub(super) fn handle_timeout(&mut self, now: Moment) {

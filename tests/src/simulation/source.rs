@@ -17,6 +17,8 @@ pub(super) struct Source {
     history: BTreeMap<Key, Vec<Written>>,
     ordinal: u64,
     restores: Vec<Restore>,
+    /// It was restored, and not everybody may know.
+    pub(super) unsettled: bool,
 }
 
 /// A step of the log.
@@ -60,6 +62,7 @@ impl Source {
             history: BTreeMap::new(),
             ordinal: 0,
             restores: Vec::new(),
+            unsettled: false,
         }
     }
 
@@ -142,6 +145,7 @@ impl Source {
         let survives = survives.unwrap_or_default();
         let number = self.restores.len();
         self.restores.push(Restore { healed: None });
+        self.unsettled = true;
         for written in self.history.values_mut().flatten() {
             if written.ordinal > survives {
                 written.lost.get_or_insert(number);

@@ -48,6 +48,7 @@ pub(super) fn forge(bytes: &Bytes, dice: &mut Dice) -> Vec<Bytes> {
             _ => subscribe.number = 0,
         },
         Body::Compare(compare) => compare.origin = forged_origin(dice),
+        Body::Gone(gone) => gone.origin = forged_origin(dice),
         Body::Refused(refused) => refused.reason = "x".repeat(dice.index(2_000)),
         Body::Hello(hello) => hello.minor = 1_000,
         Body::Announce(announce) => announce.lanes = vec![announce_lane(); 1_000],

@@ -32,6 +32,8 @@ pub(super) enum Violation {
     Vanished { origin: usize, key: Key },
     /// An event that changes nothing.
     Idle { origin: usize, key: Key },
+    /// Honest sessions led to a state that only a comparison put right.
+    RepairNeeded { origin: usize },
     /// Events do not add up to what the store holds.
     EventsDiffer { origin: usize },
     /// I5: not everybody agrees in time.
@@ -67,6 +69,7 @@ impl Violation {
             Self::CameBack { .. } => "came_back",
             Self::Vanished { .. } => "vanished",
             Self::Idle { .. } => "idle_event",
+            Self::RepairNeeded { .. } => "repair_needed",
             Self::EventsDiffer { .. } => "events_differ",
             Self::NotConverged { .. } => "not_converged",
             Self::DigestLies { .. } => "digest_lies",
@@ -122,7 +125,9 @@ impl fmt::Display for Violation {
             Self::VersionWentBack { origin, from, to } => {
                 write!(f, "cluster {origin} from {from} to {to}")
             }
-            Self::EventsDiffer { origin } => write!(f, "cluster {origin}"),
+            Self::EventsDiffer { origin } | Self::RepairNeeded { origin } => {
+                write!(f, "cluster {origin}")
+            }
             Self::NotConverged { origin, what } => write!(f, "cluster {origin}: {what}"),
             Self::DigestLies { origin, with } => write!(f, "cluster {origin}, beside {with}"),
             Self::HonestRejected { reject } => f.write_str(reject),

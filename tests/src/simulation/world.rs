@@ -249,8 +249,14 @@ impl World {
             return Ok(());
         };
         let now = self.now;
-        let process = self.process(place);
+        let process = &mut self.processes[place.index()];
+        let repairs = process.repairs();
+        let told = message.clone();
         let taken = process.handle_message(flight.session, stream, message, now);
+        if process.repairs() > repairs && !hostile {
+            check::repair(process, &self.sources, sender, &told)
+                .map_err(|violation| self.broken(place, violation))?;
+        }
         if let Err(reject) = taken {
             if !hostile {
                 return Err(self.broken(place, Violation::HonestRejected { reject }));
