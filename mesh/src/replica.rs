@@ -352,13 +352,7 @@ impl Replica {
     }
 
     /// We subscribe on this session. It feeds these origins from here on, whoever fed them before.
-    pub fn subscribe(
-        &mut self,
-        session: SessionId,
-        origins: Wanted,
-        filter: Filter,
-        now: Instant,
-    ) {
+    pub fn subscribe(&mut self, session: SessionId, origins: Wanted, filter: Filter, now: Instant) {
         let feeders = &mut self.shelf.feeders;
         match origins {
             Wanted::All => {

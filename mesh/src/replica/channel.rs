@@ -161,9 +161,7 @@ impl Channel {
             return;
         }
         self.epoch = store.epoch();
-        let differing = store
-            .buckets_under(filter, View::Shown)
-            .differing(buckets);
+        let differing = store.buckets_under(filter, View::Shown).differing(buckets);
         self.phase = Phase::Filling(Filling::new(store.version(), Some(differing)));
     }
 
@@ -320,7 +318,10 @@ impl Channel {
             revision: base.revision.0,
             sequence: self.sent,
             all: filling.buckets.is_none(),
-            buckets: filling.buckets.as_ref().map_or_else(Bytes::new, BucketSet::to_bytes),
+            buckets: filling
+                .buckets
+                .as_ref()
+                .map_or_else(Bytes::new, BucketSet::to_bytes),
             start: std::mem::replace(&mut filling.next, end.clone()),
             end,
             records,

@@ -50,12 +50,17 @@ impl Filter {
     }
 
     pub(super) fn covers_bytes(&self, key: &[u8]) -> bool {
-        let behind = self.0.partition_point(|prefix| &prefix.as_bytes()[..] <= key);
+        let behind = self
+            .0
+            .partition_point(|prefix| &prefix.as_bytes()[..] <= key);
         behind > 0 && key.starts_with(self.0[behind - 1].as_bytes())
     }
 
     pub(super) fn to_wire(&self) -> Vec<Bytes> {
-        self.0.iter().map(|prefix| prefix.as_bytes().clone()).collect()
+        self.0
+            .iter()
+            .map(|prefix| prefix.as_bytes().clone())
+            .collect()
     }
 }
 

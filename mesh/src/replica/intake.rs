@@ -56,7 +56,10 @@ impl<'a> Intake<'a> {
         if store.filter.as_ref() == Some(filter) {
             return;
         }
-        let widens = store.filter.as_ref().is_some_and(|before| !before.includes(filter));
+        let widens = store
+            .filter
+            .as_ref()
+            .is_some_and(|before| !before.includes(filter));
         store.filter = Some(filter.clone());
         let gone = store.narrow(filter);
         if !gone.is_empty() {
@@ -103,7 +106,11 @@ impl<'a> Intake<'a> {
         let mut changed = 0;
         for record in &part.records {
             missing.remove(&record.key[..]);
-            changed += self.take(Revision(record.revision), &record.key, record.value.as_ref());
+            changed += self.take(
+                Revision(record.revision),
+                &record.key,
+                record.value.as_ref(),
+            );
         }
         for key in missing {
             changed += self.change(fill.version.revision, key, Content::Gone);
@@ -204,7 +211,8 @@ impl<'a> Intake<'a> {
     fn refuse(&mut self, key: &Bytes, refusal: &Refusal) {
         self.shelf.stats.refused(refusal);
         if self.refused.len() < MAX_TOLD && !key.is_empty() {
-            self.refused.push((Bytes::copy_from_slice(key), refusal.name()));
+            self.refused
+                .push((Bytes::copy_from_slice(key), refusal.name()));
         }
     }
 

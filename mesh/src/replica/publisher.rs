@@ -115,7 +115,9 @@ impl Publisher {
             return Err(Reject::TooManyPrefixes);
         }
         // They are kept for as long as the session lasts; the message is not.
-        let parsed = prefixes.iter().map(|p| Prefix::parse(Bytes::copy_from_slice(p)));
+        let parsed = prefixes
+            .iter()
+            .map(|p| Prefix::parse(Bytes::copy_from_slice(p)));
         let parsed = parsed.collect::<Result<Vec<_>, _>>();
         let parsed = parsed.map_err(|_| Reject::PrefixMalformed)?;
         if parsed.iter().any(|prefix| !self.may_ask_for(prefix)) {
@@ -134,7 +136,9 @@ impl Publisher {
             // A node's credential reads the pods of that node alone.
             Audience::OwnAgent { node } => {
                 prefix.as_bytes()[0] != Kind::Pod as u8
-                    || prefix.as_bytes().starts_with(Prefix::pods_of(node).as_bytes())
+                    || prefix
+                        .as_bytes()
+                        .starts_with(Prefix::pods_of(node).as_bytes())
             }
         }
     }
@@ -170,7 +174,9 @@ impl Publisher {
         let origin = parse_origin(ack.origin)?;
         let channel = self.channels.get_mut(&origin);
         let channel = channel.filter(|channel| channel.has_sent(ack.sequence));
-        channel.ok_or(Reject::AckOfUnsent)?.acknowledge(ack.sequence);
+        channel
+            .ok_or(Reject::AckOfUnsent)?
+            .acknowledge(ack.sequence);
         self.ready.insert(origin);
         Ok(())
     }
@@ -310,7 +316,10 @@ fn checked_have(shelf: &Shelf, have: Have) -> Result<(ClusterId, Had), Reject> {
     let origin = parse_origin(have.origin)?;
     let version = Version::new(have.incarnation, have.revision);
     if shelf.own == Some(origin) {
-        let ours = shelf.stores.get(&origin).map_or(0, |s| s.version().incarnation.0);
+        let ours = shelf
+            .stores
+            .get(&origin)
+            .map_or(0, |s| s.version().incarnation.0);
         if have.incarnation > ours.saturating_add(MAX_INCARNATION_STEP) {
             return Err(Reject::IncarnationImplausible);
         }

@@ -83,7 +83,10 @@ mod tests {
         let start = Instant::now();
         let mut rate = Rate::new(10, 20);
         assert_eq!(rate.take(20, start), None);
-        assert_eq!(rate.take(5, start), Some(start + Duration::from_millis(500)));
+        assert_eq!(
+            rate.take(5, start),
+            Some(start + Duration::from_millis(500))
+        );
         assert_eq!(rate.take(0, start + Duration::from_millis(500)), None);
         assert!(!rate.try_take(start + Duration::from_millis(500)));
         assert!(rate.try_take(start + Duration::from_millis(600)));

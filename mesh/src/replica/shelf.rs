@@ -48,7 +48,10 @@ impl Shelf {
     }
 
     pub(super) fn quota(&self, origin: ClusterId) -> Quota {
-        self.quotas.get(&origin).copied().unwrap_or(self.limits.quota)
+        self.quotas
+            .get(&origin)
+            .copied()
+            .unwrap_or(self.limits.quota)
     }
 
     /// Whether an origin is no member any more.
@@ -112,7 +115,9 @@ impl Timers {
         if self.next()? > now {
             return None;
         }
-        self.0.pop_first().map(|(_, session, origin)| (session, origin))
+        self.0
+            .pop_first()
+            .map(|(_, session, origin)| (session, origin))
     }
 
     pub(super) fn forget(&mut self, session: SessionId) {

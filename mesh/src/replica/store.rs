@@ -327,7 +327,10 @@ impl Store {
 
     /// Forgets that records were refused: they are missing now, and a comparison brings them again.
     pub(super) fn forget_refused(&mut self) {
-        let refused = self.records.iter().filter(|(_, entry)| entry.value.is_none());
+        let refused = self
+            .records
+            .iter()
+            .filter(|(_, entry)| entry.value.is_none());
         let refused: Vec<_> = refused.map(|(key, _)| Arc::clone(key)).collect();
         for key in refused {
             self.take_out(&key);

@@ -13,8 +13,7 @@ use super::tally::View;
 use super::{MAX_INCARNATION_STEP, SessionId, Stream, Wanted};
 use crate::record::{LaneRecord, Revision, Version};
 use crate::wire::{
-    Ack, Announce, Body, Compare, Delta, Digests, Gone, Have, Refused, Snapshot, Subscribe,
-    Summary,
+    Ack, Announce, Body, Compare, Delta, Digests, Gone, Have, Refused, Snapshot, Subscribe, Summary,
 };
 use bytes::Bytes;
 use hawser_tunnel::node::ClusterId;
@@ -262,7 +261,11 @@ impl Subscriber {
         let to = Version::new(delta.incarnation, delta.to);
         let mut intake = Intake::of(shelf, origin);
         for change in &delta.changes {
-            intake.take(Revision(change.revision), &change.key, change.value.as_ref());
+            intake.take(
+                Revision(change.revision),
+                &change.key,
+                change.value.as_ref(),
+            );
         }
         intake.reach(to);
         let refused = intake.refused();

@@ -62,7 +62,11 @@ impl Tallies {
     }
 
     pub(super) fn change(&mut self, key: &[u8], change: impl Fn(&mut Tally)) {
-        for length in self.lengths.keys().take_while(|&&length| length <= key.len()) {
+        for length in self
+            .lengths
+            .keys()
+            .take_while(|&&length| length <= key.len())
+        {
             if let Some(tally) = self.followed.get_mut(&key[..*length]) {
                 change(tally);
             }
