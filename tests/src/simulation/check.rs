@@ -67,10 +67,11 @@ pub(super) fn repair(
         _ => u32::from(u16::from(item::id(sender.cluster))),
     };
     let origin = usize::try_from(origin).expect("it is small") - 1;
-    if process.watch(origin).tainted || sources[origin].unsettled {
+    // What was refused is not kept on disk: who starts again has to ask once.
+    let forgot = process.life > 1 && sources[origin].overreached();
+    if process.watch(origin).tainted || sources[origin].unsettled || forgot {
         return Ok(());
     }
-    eprintln!("DBG {:?} {:?}", Message::parse(told.clone()), process.replica().unwrap().store(item::id(origin)).map(|s| (s.version(), s.is_complete(), s.len(), s.digest())));
     Err(Violation::RepairNeeded { origin })
 }
 

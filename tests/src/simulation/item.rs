@@ -171,11 +171,15 @@ fn lane(cluster: usize, node: u8, ordinal: u64) -> LaneRecord {
 }
 
 fn endpoint(cluster: usize, number: u8, mark: String, scope: Scope) -> Record {
+    let identity = match &scope {
+        Scope::Identity(identity) => *identity,
+        Scope::Service { .. } => identity(cluster % 100, number),
+    };
     Record::Endpoint(Endpoint {
         scope,
         name: format!("pod-{number}"),
         addresses: vec![address(cluster, number, 9)],
-        identity: identity(cluster % 100, number),
+        identity,
         node: None,
         condition: Condition::READY,
         hostname: mark,

@@ -487,6 +487,20 @@ impl Watched<'_> {
             Event::InitApply { origin, key, .. }
             | Event::Apply { origin, key, .. }
             | Event::Delete { origin, key } => (*origin, Some(key)),
+            Event::Refused {
+                origin,
+                key,
+                reason,
+                ..
+            } => {
+                let origin = item::cluster_of(*origin);
+                let quota = reason.starts_with("quota_");
+                if !quota && self.sources[origin].is_granted(key) {
+                    let reason = format!("{reason}: {key}");
+                    return Err(Violation::HonestRefused { origin, reason });
+                }
+                return Ok(());
+            }
             Event::Forgotten { origin } => {
                 watches[item::cluster_of(*origin)].forget();
                 return Ok(());

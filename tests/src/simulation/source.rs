@@ -93,6 +93,12 @@ impl Source {
         last.is_some_and(|written| written.granted)
     }
 
+    /// Whether it ever said what it was not granted.
+    pub(super) fn overreached(&self) -> bool {
+        let mut all = self.history.values().flatten();
+        all.any(|written| !written.granted)
+    }
+
     /// Says changes, in one revision.
     pub(super) fn commit(
         &mut self,

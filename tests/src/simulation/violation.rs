@@ -43,7 +43,7 @@ pub(super) enum Violation {
     /// I7: what an honest process said was refused.
     HonestRejected { reject: String },
     /// I7: a record that an honest cluster may announce was refused.
-    HonestRefused { origin: usize, reason: &'static str },
+    HonestRefused { origin: usize, reason: String },
     /// I7: a session with somebody else suffered.
     OthersHarmed { what: String },
     /// Something grew beyond its bound.
