@@ -6,32 +6,41 @@
 //! it finds as it should be, it does not write. When it ends, everything stays as it is.
 //!
 //! What is decided is decided by pure parts: [`plan`], [`desired`], [`conversation`], [`departed`],
-//! [`dirty`]. [`node`] holds them together, and this module waits.
+//! [`dirty`]; where a hub tells what the file does not, also [`follower`] and [`replicated`]. [`node`] and [`hub_link`]
+//! hold them together, and this module waits.
 
+pub(crate) mod claims;
 pub(crate) mod clamp;
 pub(crate) mod conversation;
 pub(crate) mod departed;
 pub(crate) mod desired;
 pub(crate) mod dirty;
+pub mod follower;
+mod hub_link;
 pub(crate) mod kernel;
+pub mod learned;
 mod liveness;
 mod node;
 pub(crate) mod paths;
 pub(crate) mod plan;
 mod preflight;
+pub mod replicated;
+pub(crate) mod selector;
 mod trouble;
 
 pub use crate::io::netlink::KernelError;
+pub use hub_link::HubLinkError;
 pub use preflight::PreflightError;
 
-use crate::config::{ConfigError, NodeConfig};
+use crate::config::{ConfigError, HubConfig, NodeConfig};
 use crate::io::config_file::ConfigFile;
 use crate::io::lock::{self, LockError};
 use crate::io::netlink::Netlink;
 use crate::io::tunnel_link::TunnelLink;
 use crate::io::watch::Watch;
 use hawser_tunnel::io::nft::NftError;
-use node::Node;
+use hub_link::HubLink;
+use node::{Node, Records};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -41,6 +50,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 const CONFIG_POLL: Duration = Duration::from_millis(200);
 /// How often the data plane is asked which watched peers are alive, while there are any.
 const LIVENESS_POLL: Duration = Duration::from_millis(250);
+/// How often the node's own keys and address are looked at, which a hub is told.
+const OWN_LANES: Duration = Duration::from_secs(1);
 /// How often everything is looked at without news.
 const FULL_CHECK: Duration = Duration::from_secs(30);
 
@@ -72,6 +83,9 @@ pub enum AgentError {
     /// The guard could not be loaded, so nothing else was done.
     #[error("failed to load the guard")]
     Guard(#[source] NftError),
+    /// There is a hub section, and the link to the hub could not be made.
+    #[error(transparent)]
+    HubLink(#[from] HubLinkError),
     /// The kernel or the system refused what every agent needs.
     #[error("failed to {what}")]
     System {
@@ -105,14 +119,24 @@ pub async fn run(path: &Path) -> Result<(), AgentError> {
     let mut signals = Signals::open().map_err(system("handle signals"))?;
     // Before the first look, so that nothing falls in between.
     let mut watch = Watch::open().map_err(system("subscribe to the kernel's notifications"))?;
-    let mut node = Node::start(config, netlink)
+    let mut hub = match config.hub.clone() {
+        Some(hub) => Some(open_link(config.clone(), hub).await?),
+        None => None,
+    };
+    let records = hub.as_mut().map(HubLink::records).unwrap_or_default();
+    let mut node = Node::start(config, records, netlink)
         .await
         .map_err(AgentError::Guard)?;
     let mut link = TunnelLink::open(node.socket().to_owned());
     let mut poll = every(CONFIG_POLL);
     let mut full = every(FULL_CHECK);
     let mut liveness = every(LIVENESS_POLL);
+    let mut own_lanes = tokio::time::interval(OWN_LANES);
+    own_lanes.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        if let Some(hub) = &hub {
+            tell(&mut node, hub).await;
+        }
         if let Some(request) = node.poll_request() {
             link.send(request);
         }
@@ -122,20 +146,58 @@ pub async fn run(path: &Path) -> Result<(), AgentError> {
             _ = signals.interrupt.recv() => break,
             _ = signals.hang_up.recv() => {
                 file.has_changed();
-                node.reload(file.path()).await;
+                reload(&mut node, file.path(), hub.as_ref()).await;
             }
             () = wait_until(node.poll_timeout()) => node.handle_timeout().await,
             event = link.next() => node.handle_tunnel(event),
             dirty = watch.next(node.scope()) => {
                 node.look_at(dirty.map_err(system("read the kernel's notifications"))?);
             }
-            _ = poll.tick() => if file.has_changed() { node.reload(file.path()).await },
+            records = changed(&mut hub) => node.handle_records(records),
+            _ = poll.tick() => if file.has_changed() {
+                reload(&mut node, file.path(), hub.as_ref()).await;
+            },
+            _ = own_lanes.tick(), if hub.is_some() => node.look_at_own_lanes().await,
             _ = liveness.tick(), if node.watches() => node.look_at_liveness(),
             _ = full.tick() => node.handle_full_check(),
         }
     }
+    if let Some(hub) = hub {
+        hub.close().await;
+    }
     tracing::info!("agent stops; routes, guard and data plane stay as they are");
     Ok(())
+}
+
+async fn open_link(config: NodeConfig, hub: HubConfig) -> Result<HubLink, AgentError> {
+    // It reads the disk.
+    let opened = tokio::task::spawn_blocking(move || HubLink::open(&config, &hub)).await;
+    Ok(opened.expect("it does not panic and is not cancelled")?)
+}
+
+/// Tells the hub's end what is new of the node.
+async fn tell(node: &mut Node, hub: &HubLink) {
+    if let Some(lanes) = node.poll_announcement() {
+        hub.announce(lanes).await;
+    }
+    if let Some(status) = node.poll_report() {
+        hub.report(status).await;
+    }
+}
+
+async fn reload(node: &mut Node, path: &Path, hub: Option<&HubLink>) {
+    if node.reload(path).await
+        && let Some(hub) = hub
+    {
+        hub.configure(node.config()).await;
+    }
+}
+
+async fn changed(hub: &mut Option<HubLink>) -> Records {
+    match hub {
+        Some(hub) => hub.changed().await,
+        None => std::future::pending().await,
+    }
 }
 
 fn every(period: Duration) -> tokio::time::Interval {

@@ -1,7 +1,9 @@
-//! The command line: `hawser agent`, `hawser status`, `hawser capture`, `hawser rekey`,
-//! `hawser new-key`, `hawser version`.
+//! The command line: `hawser agent`, `hawser hub`, `hawser status`, `hawser capture`, `hawser rekey`,
+//! `hawser new-key`, `hawser ca`, `hawser version`.
 
+mod ca;
 mod capture;
+mod hub;
 mod log;
 mod new_key;
 mod rekey;
@@ -36,6 +38,10 @@ enum Command {
     /// Runs the agent of this node in the foreground.
     #[command(after_help = EXIT_CODES)]
     Agent(AgentArgs),
+    /// Runs the hub of a cluster in the foreground. Hubs that share a state directory are replicas: one writes, the
+    /// others follow.
+    #[command(after_help = EXIT_CODES)]
+    Hub(HubArgs),
     /// Shows peers, handshakes, traffic, MTU and drops by reason.
     #[command(after_help = EXIT_CODES)]
     Status(StatusArgs),
@@ -49,6 +55,9 @@ enum Command {
     /// lane. The old ones stay until all peers use the new.
     #[command(after_help = EXIT_CODES)]
     NewKey(NewKeyArgs),
+    /// Makes the certificates by which hubs and agents know each other.
+    #[command(after_help = EXIT_CODES, subcommand)]
+    Ca(ca::CaCommand),
     /// Prints the version.
     Version,
 }
@@ -59,6 +68,19 @@ struct AgentArgs {
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
     /// Only checks the file.
+    #[arg(long)]
+    check: bool,
+}
+
+#[derive(Debug, Args)]
+struct HubArgs {
+    /// The hub's configuration.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Where the cluster's manifests are, in place of the file's `source`: `dir:PATH`.
+    #[arg(long, value_name = "SOURCE")]
+    source: Option<String>,
+    /// Only checks the file and the certificates.
     #[arg(long)]
     check: bool,
 }
@@ -133,10 +155,12 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let done = match &cli.command {
         Command::Agent(args) => run_agent(args, cli.log_format),
+        Command::Hub(args) => hub::run(args, cli.log_format),
         Command::Status(args) => status::run(&args.socket, args.output),
         Command::Capture(args) => capture::run(args),
         Command::Rekey(args) => rekey::run(&args.socket, args.peer),
         Command::NewKey(args) => new_key::run(&args.socket, args.forget_old),
+        Command::Ca(command) => ca::run(command),
         Command::Version => print(&format!("hawser {}\n", env!("CARGO_PKG_VERSION"))),
     };
     let Err(error) = done else {

@@ -1,9 +1,19 @@
 //! Everything that touches the kernel, files and sockets; nothing here decides.
 
+pub(crate) mod agent_socket;
 pub(crate) mod clamp_table;
 pub(crate) mod config_file;
+pub(crate) mod folder;
+pub(crate) mod folder_watch;
+pub(crate) mod journal_file;
+pub(crate) mod kept;
 pub(crate) mod lock;
 pub(crate) mod netlink;
+pub(crate) mod new_file;
+pub(crate) mod numbers;
+pub mod pem_file;
+pub mod quic;
+pub mod resolve;
 pub(crate) mod secret_file;
 pub(crate) mod sysctl;
 pub(crate) mod tunnel_link;

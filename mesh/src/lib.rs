@@ -6,10 +6,17 @@
 //! the command line ([`cli`]) asks the data plane.
 
 pub mod agent;
+pub mod agent_socket;
+pub mod ca;
 mod chain;
 pub mod cli;
 pub mod config;
-mod io;
+pub mod dial;
+pub mod frame;
+pub mod hub;
+pub mod io;
+pub mod kept;
 pub mod record;
 pub mod replica;
+pub mod trust;
 pub mod wire;

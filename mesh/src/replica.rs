@@ -124,6 +124,9 @@ pub struct Limits {
     pub origins: usize,
     /// Of each origin that has no other.
     pub quota: Quota,
+    /// Tombstones of each origin that are kept however few records there are: a cluster that just lost most of its
+    /// records still resumes cheaply.
+    pub tombstones: usize,
 }
 
 impl Default for Limits {
@@ -131,6 +134,7 @@ impl Default for Limits {
         Self {
             origins: 1024,
             quota: Quota::default(),
+            tombstones: 4096,
         }
     }
 }
@@ -175,14 +179,14 @@ impl Replica {
         }
     }
 
-    /// Makes an origin ours: it is written here, and never taken from anybody. Its state is that of `version` with what
-    /// was loaded before.
+    /// Makes an origin ours: it is written here, and never taken from anybody. Its state is that of `version`, or of
+    /// what was loaded before if that is newer.
     pub fn own(&mut self, origin: ClusterId, version: Version) {
         self.shelf.own = Some(origin);
         let store = self.shelf.store_mut(origin);
         store.begun = true;
         store.initialised = true;
-        store.jump(version);
+        store.jump(version.max(store.version()));
         self.shelf.touched.touch(origin);
     }
 
@@ -264,7 +268,10 @@ impl Replica {
         complete: bool,
         records: impl IntoIterator<Item = (Revision, Key, Bytes)>,
     ) {
-        let store = Store::loaded(version, complete, records);
+        let mut store = Store::loaded(self.shelf.limits.tombstones, version, complete, records);
+        if let Some(before) = self.shelf.stores.get(&origin) {
+            store.break_history_of(before);
+        }
         self.shelf.stores.insert(origin, store);
         self.shelf.touched.touch(origin);
     }
@@ -293,15 +300,14 @@ impl Replica {
         }
         shelf.feeders.one.remove(&origin);
         for (&id, session) in &mut self.sessions {
-            match &mut session.side {
-                Side::Publisher(publisher) => publisher.leave(origin),
-                Side::Subscriber(subscriber) => subscriber.forget(origin),
+            if let Side::Publisher(publisher) = &mut session.side {
+                publisher.leave(origin);
+                self.awake.insert(id);
             }
-            self.awake.insert(id);
         }
     }
 
-    /// How much of an origin is taken, in place of [`Limits::quota`]. Holds from the next session on.
+    /// How much of an origin is taken, in place of [`Limits::quota`]. The rate holds from the next session on.
     pub fn set_quota(&mut self, origin: ClusterId, quota: Quota) {
         self.shelf.quotas.insert(origin, quota);
     }
@@ -322,7 +328,7 @@ impl Replica {
                 side: Side::Subscriber(subscriber),
                 ..
             }) = session
-                && subscriber.has_feed(origin)
+                && subscriber.follows(origin)
             {
                 subscriber.ask(&mut self.shelf, origin, now);
                 self.awake.extend(feeder);
@@ -374,6 +380,7 @@ impl Replica {
             side: Side::Subscriber(subscriber),
             ..
         }) = self.sessions.get_mut(&session)
+            && !subscriber.has_subscribed(&filter)
         {
             subscriber.subscribe(&mut self.shelf, filter);
             self.awake.insert(session);

@@ -224,6 +224,9 @@ pub struct Snapshot {
     /// In the last part: how many records there are under the subscription.
     #[prost(uint64, tag = "12")]
     pub count: u64,
+    /// How new a record in it may be, if newer than `revision`: the state is exact when a delta has reached this.
+    #[prost(uint64, tag = "13")]
+    pub newest: u64,
 }
 
 /// Changes in the order of their revisions. Whoever has the state of `from` has that of `to` afterwards.
@@ -250,6 +253,10 @@ pub struct Delta {
     /// Each key once, with its newest change.
     #[prost(message, repeated, tag = "7")]
     pub changes: Vec<Change>,
+    /// The publisher's state, if newer than `to`. Then what changed before `to` and again after it is missing here, and
+    /// the state is exact when a delta has reached this.
+    #[prost(uint64, tag = "8")]
+    pub newest: u64,
 }
 
 /// A record's newest state.

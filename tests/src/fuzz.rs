@@ -1,4 +1,4 @@
-//! Fuzzing of everything in `hawser-tunnel` that parses bytes.
+//! Fuzzing of everything that parses bytes.
 //!
 //! A target is a plain function that takes any bytes and panics where a promise is broken: not only "no panic", but
 //! what the code says of itself (a name for every refusal, decoded is what was encoded, no packet of a stranger).
@@ -23,6 +23,7 @@ mod handshake_limit;
 mod ip;
 mod key_file;
 mod merge;
+mod mesh;
 mod message;
 mod mutation;
 mod names;
@@ -50,6 +51,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("accept", claims::accepted),
     ("aead", aead::batches),
     ("capture", capture::file),
+    ("certificate", mesh::certificate),
     ("claims", claims::sealed),
     ("control", control::conversation),
     ("datagrams", datagrams::mid_session),
@@ -72,6 +74,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("state", state::json),
     ("state_changes", state::changes),
     ("state_file", state_file::load),
+    ("stream_frames", mesh::frames),
     ("virtio", virtio::header),
     ("wireguard", wireguard::message),
 ];

@@ -11,8 +11,9 @@ use hawser_tunnel::reject::Reject;
 const SEED: u64 = 1;
 
 /// How much longer an input of a target takes than one of a pure parser: handshakes, files, sockets, tables as JSON.
-const COSTS: [(&str, u32); 10] = [
+const COSTS: [(&str, u32); 12] = [
     ("capture", 10),
+    ("certificate", 10),
     ("claims", 2),
     ("control", 40),
     ("datagrams", 100),
@@ -22,6 +23,7 @@ const COSTS: [(&str, u32); 10] = [
     ("reassembly", 10),
     ("state_changes", 40),
     ("state_file", 30),
+    ("stream_frames", 4),
 ];
 
 /// Reasons that no single input of a target leads to: what comes of many handshakes, of changes of state while packets

@@ -54,6 +54,8 @@ pub enum Request {
     Counters,
     /// What is thought of the watched peers.
     Liveness,
+    /// The node's own public keys and where they are reached, as peers are to be told of them.
+    Keys,
     /// Starts new handshakes at once; the sessions in use go on until the new ones are proven.
     Rekey {
         /// With whom; `None` for all peers.
@@ -131,6 +133,13 @@ pub enum Response {
     Counters(Counters),
     /// To [`Request::Liveness`].
     Liveness(LivenessStatus),
+    /// To [`Request::Keys`].
+    Keys {
+        /// The newest of the node's WireGuard keys in base64, one a lane.
+        public_keys: Vec<String>,
+        /// The UDP port of the first lane; further lanes have the ports behind it.
+        port: u16,
+    },
     /// To [`Request::Rekey`].
     Rekeying {
         /// How many handshakes were started.

@@ -19,7 +19,7 @@ use std::net::{IpAddr, SocketAddr};
 mod change;
 mod check;
 pub use change::{Change, ChangeError};
-pub use check::{Checked, StateError};
+pub use check::{Checked, StateError, is_host, martian};
 
 /// Everything that the data plane of one node is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

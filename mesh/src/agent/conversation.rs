@@ -7,6 +7,7 @@
 use hawser_tunnel::control::{Refusal, Request, Response};
 use hawser_tunnel::state::{Digest, Revision, State};
 use hawser_tunnel::status::LivenessStatus;
+use std::sync::Arc;
 
 /// One agent's side of the talk.
 #[derive(Debug, Default)]
@@ -17,6 +18,8 @@ pub(crate) struct Conversation {
     whole: bool,
     /// The data plane is older than the question for liveness.
     no_liveness: bool,
+    /// The data plane is older than the question for its keys.
+    no_keys: bool,
     /// A state that was refused is not sent again before [`Self::retry`].
     refused: Option<Digest>,
 }
@@ -32,7 +35,7 @@ enum InForce {
     /// Its revision only; `None`: there is none.
     Revision(Option<Revision>),
     /// All of it.
-    State(Revision, Box<State>),
+    State(Revision, Arc<State>),
 }
 
 #[derive(Debug)]
@@ -40,8 +43,9 @@ enum Asked {
     Revision,
     State,
     Liveness,
+    Keys,
     /// To put this state in force.
-    Apply(Box<State>),
+    Apply(Arc<State>),
 }
 
 /// What an answer changed for the agent.
@@ -53,6 +57,13 @@ pub(crate) enum Heard {
     InForce,
     /// Which watched peers are alive.
     Liveness(LivenessStatus),
+    /// The node's own keys and the first lane's port.
+    Keys {
+        /// In base64, one a lane.
+        public_keys: Vec<String>,
+        /// The UDP port of the first.
+        port: u16,
+    },
     /// The wanted state is in force.
     Applied {
         /// Its number.
@@ -97,7 +108,7 @@ impl Conversation {
 
     /// Whether the state with this digest is in force.
     pub(crate) fn is_settled(&self, wanted: Digest) -> bool {
-        matches!(self.under_way, None | Some(Asked::Liveness))
+        matches!(self.under_way, None | Some(Asked::Liveness | Asked::Keys))
             && self
                 .revision()
                 .is_some_and(|revision| revision.digest == wanted)
@@ -120,7 +131,7 @@ impl Conversation {
     }
 
     /// The next request, if one is due. The answer goes to [`Self::handle_response`].
-    pub(crate) fn poll_request(&mut self, wanted: &State, digest: Digest) -> Option<Request> {
+    pub(crate) fn poll_request(&mut self, wanted: &Arc<State>, digest: Digest) -> Option<Request> {
         if self.under_way.is_some() || self.refused == Some(digest) {
             return None;
         }
@@ -137,11 +148,11 @@ impl Conversation {
                     changes,
                     digest,
                 };
-                (Asked::Apply(Box::new(wanted.clone())), request)
+                (Asked::Apply(Arc::clone(wanted)), request)
             }
             InForce::Revision(_) | InForce::State(..) => {
-                let state = Box::new(wanted.clone());
-                (Asked::Apply(state.clone()), Request::Replace { state })
+                let state = Box::new(State::clone(wanted));
+                (Asked::Apply(Arc::clone(wanted)), Request::Replace { state })
             }
         };
         self.under_way = Some(asked);
@@ -155,6 +166,15 @@ impl Conversation {
         }
         self.under_way = Some(Asked::Liveness);
         Some(Request::Liveness)
+    }
+
+    /// Asks for the node's own keys, unless something else is under way.
+    pub(crate) fn poll_keys(&mut self) -> Option<Request> {
+        if self.under_way.is_some() || self.no_keys || !self.is_connected() {
+            return None;
+        }
+        self.under_way = Some(Asked::Keys);
+        Some(Request::Keys)
     }
 
     /// Takes the answer to the request under way.
@@ -171,7 +191,7 @@ impl Conversation {
                     .zip(revision)
                     .filter(|(state, at)| state.digest() == at.digest);
                 self.in_force = match known {
-                    Some((state, revision)) => InForce::State(revision, state),
+                    Some((state, revision)) => InForce::State(revision, state.into()),
                     None => {
                         self.whole = true;
                         InForce::Unknown
@@ -182,6 +202,13 @@ impl Conversation {
             (Some(Asked::Liveness), Response::Liveness(status)) => Heard::Liveness(status),
             (Some(Asked::Liveness), Response::Refused { .. }) => {
                 self.no_liveness = true;
+                Heard::Nothing
+            }
+            (Some(Asked::Keys), Response::Keys { public_keys, port }) => {
+                Heard::Keys { public_keys, port }
+            }
+            (Some(Asked::Keys), Response::Refused { .. }) => {
+                self.no_keys = true;
                 Heard::Nothing
             }
             (Some(Asked::Apply(state)), Response::Applied { revision, changed }) => {

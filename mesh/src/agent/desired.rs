@@ -203,7 +203,7 @@ peers:
 
     fn desired(path_mtu: u16) -> Desired {
         let config = NodeConfig::parse(NODE, Path::new("node.yaml")).unwrap();
-        let mut state = config.state;
+        let mut state = config.state().unwrap();
         for peer in state.peers.values_mut() {
             peer.path_mtu = path_mtu;
         }

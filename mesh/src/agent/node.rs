@@ -1,25 +1,30 @@
 //! One node: what is wanted, what is known, and what to do about the difference.
 
+mod announcement;
 mod upkeep;
+mod wanted;
 
 use super::conversation::{Conversation, Heard};
-use super::departed::subtract;
-use super::desired::Desired;
 use super::dirty::{Dirty, Scope};
 use super::liveness::Liveness;
-use super::paths::{self, Paths};
+use super::paths::Paths;
 use super::preflight;
+use super::replicated::{Conflict, Waiting};
 use super::trouble::Troubles;
+use crate::agent_socket::NodeStatus;
 use crate::chain::one_line;
 use crate::config::NodeConfig;
 use crate::io::clamp_table::ClampTable;
 use crate::io::netlink::Netlink;
 use crate::io::tunnel_link::TunnelEvent;
+use crate::record::Key;
+use announcement::Announcement;
+use bytes::Bytes;
 use hawser_tunnel::control::Request;
 use hawser_tunnel::io::nft::{Nft, NftError};
 use hawser_tunnel::liveness;
 use hawser_tunnel::mtu;
-use hawser_tunnel::state::{Digest, State};
+use hawser_tunnel::node::ClusterId;
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -27,29 +32,44 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
+use wanted::Wanted;
 
 /// News come in bursts; they are looked at together, this long after the first.
 const COALESCE: Duration = Duration::from_millis(20);
 /// What failed is tried again after this time.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// What hubs said of the mesh: the records that make a state.
+pub(super) type Records = Arc<Vec<(ClusterId, Key, Bytes)>>;
+
 /// The agent's view of its node.
 #[derive(Debug)]
 pub(super) struct Node {
-    config: NodeConfig,
+    config: Arc<NodeConfig>,
+    records: Records,
     netlink: Netlink,
     nft: Arc<Nft>,
     clamp: Arc<Mutex<ClampTable>>,
     /// Prefixes that were blocked before; those that no cluster has any more stay so.
     blocked: BTreeSet<IpNet>,
-    paths: Paths,
+    paths: Arc<Paths>,
     /// The kernel was made to choose source addresses again, and has not been seen right since.
     sources_refreshed: bool,
     /// MTU of a path that cannot be looked up, in bytes.
     fallback: u32,
-    wanted: State,
-    digest: Digest,
-    desired: Desired,
+    /// `None`: nobody has told yet which node this is, and everything stays as it was found.
+    wanted: Option<Wanted>,
+    /// What is wanted is derived anew at this time.
+    stale: Option<Instant>,
+    /// The guard was loaded, or cannot be told yet. Nothing else is done before.
+    guarded: bool,
+    /// How long that took the last time, and when it was done.
+    derived: (Duration, Instant),
+    waiting: Option<Waiting>,
+    conflicts: BTreeSet<Conflict>,
+    announcement: Announcement,
+    /// What became of what was heard is something else than what was told of it.
+    reports: bool,
     scope: Scope,
     conversation: Conversation,
     liveness: Liveness,
@@ -63,16 +83,25 @@ pub(super) struct Node {
 
 impl Node {
     /// Loads the guard, before anything else.
-    pub(super) async fn start(config: NodeConfig, netlink: Netlink) -> Result<Self, NftError> {
+    pub(super) async fn start(
+        config: NodeConfig,
+        records: Records,
+        netlink: Netlink,
+    ) -> Result<Self, NftError> {
         let nft = Arc::new(Nft::default());
         let mut node = Self {
             blocked: BTreeSet::new(),
-            paths: Paths::new(),
+            paths: Arc::default(),
             sources_refreshed: false,
             fallback: u32::from(mtu::MIN_UNDERLAY),
-            wanted: config.state.clone(),
-            digest: config.state.digest(),
-            desired: Desired::new(&config.state, &config.routers),
+            wanted: None,
+            stale: None,
+            guarded: false,
+            derived: (Duration::ZERO, Instant::now()),
+            waiting: None,
+            conflicts: BTreeSet::new(),
+            announcement: Announcement::default(),
+            reports: true,
             scope: Scope::default(),
             conversation: Conversation::default(),
             liveness: Liveness::default(),
@@ -82,12 +111,16 @@ impl Node {
             troubles: Troubles::default(),
             waits_for_device: false,
             clamp: Arc::default(),
-            config,
+            config: Arc::new(config),
+            records,
             netlink,
             nft,
         };
-        node.rebuild();
-        node.ensure_guard().await?;
+        node.rebuild().await;
+        if node.wanted.is_some() {
+            node.ensure_guard().await?;
+        }
+        node.guarded = true;
         node.log_start();
         // The paths first: what the data plane is told must not differ from what it was told
         // before only because they were not measured yet.
@@ -102,6 +135,11 @@ impl Node {
     /// Where the data plane listens.
     pub(super) fn socket(&self) -> &Path {
         &self.config.socket
+    }
+
+    /// What the file says.
+    pub(super) fn config(&self) -> &Arc<NodeConfig> {
+        &self.config
     }
 
     /// What notifications are held against.
@@ -122,12 +160,16 @@ impl Node {
 
     /// When [`Self::handle_timeout`] is due.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.deadline
+        self.deadline.into_iter().chain(self.stale).min()
     }
 
     /// The next request to the data plane, if one is due.
     pub(super) fn poll_request(&mut self) -> Option<Request> {
-        let request = self.conversation.poll_request(&self.wanted, self.digest);
+        // What is about to be derived anew may hold prefixes that must not be let go meanwhile.
+        let wanted = self.wanted.as_ref().filter(|_| self.stale.is_none());
+        let request = wanted
+            .and_then(|wanted| self.conversation.poll_request(&wanted.state, wanted.digest))
+            .or_else(|| self.poll_keys());
         request.or_else(|| {
             let due = self.asks_liveness;
             let request = due.then(|| self.conversation.poll_liveness())??;
@@ -138,7 +180,8 @@ impl Node {
 
     /// Whether there are peers whose death must be known.
     pub(super) fn watches(&self) -> bool {
-        self.wanted.peers.values().any(|peer| peer.watched)
+        let peers = self.wanted.iter().flat_map(|it| it.state.peers.values());
+        peers.into_iter().any(|peer| peer.watched)
     }
 
     /// The data plane is asked soon which watched peers are alive.
@@ -154,15 +197,24 @@ impl Node {
 
     /// Looks at the parts that are due and repairs them.
     pub(super) async fn handle_timeout(&mut self) {
+        let now = Instant::now();
+        if self.stale.is_some_and(|stale| stale <= now) {
+            self.rebuild().await;
+        }
+        if self.deadline.is_none_or(|deadline| deadline > now) {
+            return;
+        }
         self.deadline = None;
         let dirty = std::mem::take(&mut self.dirty);
         if dirty.paths {
             self.measure().await;
         }
+        let Some(wanted) = &self.wanted else { return };
+        let device = wanted.desired.device.clone();
         // While the data plane has another state in force its keeper guards by that, and would
         // undo what we write; it is being told.
         let in_charge =
-            !self.conversation.is_connected() || self.conversation.is_settled(self.digest);
+            !self.conversation.is_connected() || self.conversation.is_settled(wanted.digest);
         if dirty.guard && in_charge {
             let done = self.ensure_guard().await;
             self.note(
@@ -180,7 +232,7 @@ impl Node {
             );
         }
         if dirty.clamp {
-            let (clamp, device) = (Arc::clone(&self.clamp), self.desired.device.clone());
+            let clamp = Arc::clone(&self.clamp);
             let done = blocking(move || {
                 clamp
                     .lock()
@@ -235,10 +287,13 @@ impl Node {
     fn handle_heard(&mut self, heard: Heard) {
         match heard {
             Heard::Nothing => {}
+            Heard::Keys { public_keys, port } => self.announcement.hear_keys(public_keys, port),
             Heard::Liveness(status) => {
                 for (id, peer) in self.liveness.handle_status(status) {
                     let (state, deaths) = (peer.state, peer.deaths);
-                    let name = self.wanted.peers.get(&id).map(|peer| peer.name.as_str());
+                    let wanted = self.wanted.as_ref();
+                    let name = wanted.and_then(|it| it.state.peers.get(&id));
+                    let name = name.map(|peer| peer.name.as_str());
                     match state {
                         liveness::State::Alive | liveness::State::Unknown => {
                             tracing::info!(peer = %id, name, %state, deaths, "peer is alive");
@@ -253,7 +308,7 @@ impl Node {
             Heard::InForce => {
                 if let Some(state) = self.conversation.state() {
                     self.blocked.extend(&state.guard.mesh);
-                    self.rebuild();
+                    self.stale = Some(Instant::now());
                     self.look_at(Dirty::KERNEL);
                 }
             }
@@ -274,21 +329,26 @@ impl Node {
     }
 
     /// Reads the file again. A wrong one is told in one line, and the old one stays.
-    pub(super) async fn reload(&mut self, path: &Path) {
+    /// Returns whether another one is in force now.
+    pub(super) async fn reload(&mut self, path: &Path) -> bool {
         match self.load(path).await {
-            Ok(next) if next == self.config => {
-                tracing::debug!("configuration read; nothing changed")
+            Ok(next) if next == *self.config => {
+                tracing::debug!("configuration read; nothing changed");
+                false
             }
             Ok(next) => {
                 tracing::info!("configuration read");
-                self.blocked.extend(&self.wanted.guard.mesh);
-                self.config = next;
+                self.config = Arc::new(next);
+                self.rebuild().await;
                 self.measure().await;
-                self.rebuild();
                 self.conversation.retry();
                 self.look_at(Dirty::ALL);
+                true
             }
-            Err(error) => tracing::error!("{error}; the configuration before it stays in force"),
+            Err(error) => {
+                tracing::error!("{error}; the configuration before it stays in force");
+                false
+            }
         }
     }
 
@@ -303,46 +363,38 @@ impl Node {
         Ok(next)
     }
 
-    /// Derives everything that is wanted from the configuration and what was learnt.
-    fn rebuild(&mut self) {
-        let mut wanted = self.config.state.clone();
-        let known = wanted
-            .guard
-            .mesh
-            .union(&self.config.released)
-            .copied()
-            .collect();
-        wanted.guard.mesh.extend(subtract(&self.blocked, &known));
-        paths::measure(&mut wanted, &self.paths, self.fallback);
-        self.digest = wanted.digest();
-        self.desired = Desired::new(&wanted, &self.config.routers);
-        self.scope = Scope {
-            device: wanted.guard.device.clone(),
-            index: self.scope.index,
-            underlay: wanted.guard.underlay.clone(),
-            mesh: wanted.guard.mesh.clone(),
-            routes: self.desired.prefixes(),
-        };
-        self.wanted = wanted;
+    /// What became of what was heard, where it is something else than before.
+    pub(super) fn poll_report(&mut self) -> Option<NodeStatus> {
+        if !std::mem::take(&mut self.reports) {
+            return None;
+        }
+        let state = self.wanted.as_ref().map(|wanted| &wanted.state);
+        let conflicts = self.conflicts.iter();
+        Some(NodeStatus {
+            id: state.map(|state| state.node),
+            peers: state.map_or(0, |state| state.peers.len()),
+            waiting: self.waiting.map(|waiting| waiting.name().to_owned()),
+            conflicts: conflicts
+                .map(|conflict| (conflict.name().to_owned(), conflict.to_string()))
+                .collect(),
+        })
     }
 
     fn log_start(&self) {
-        let departed = self
-            .wanted
-            .guard
-            .mesh
-            .difference(&self.config.state.guard.mesh)
-            .count();
+        let state = self.wanted.as_ref().map(|wanted| &wanted.state);
+        let clusters = state.iter().flat_map(|state| state.clusters.values());
+        let known: BTreeSet<&IpNet> = clusters.flat_map(|cluster| &cluster.prefixes).collect();
+        let mesh = state.iter().flat_map(|state| &state.guard.mesh);
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
-            node = %self.wanted.node,
+            node = state.map(|state| tracing::field::display(state.node)),
             name = self.config.name,
-            device = self.scope.device,
+            device = self.config.statics.device,
             socket = %self.config.socket.display(),
-            clusters = self.wanted.clusters.len(),
-            peers = self.wanted.peers.len(),
-            endpoints = self.wanted.endpoints.len(),
-            departed_prefixes = departed,
+            clusters = state.map(|state| state.clusters.len()),
+            peers = state.map(|state| state.peers.len()),
+            endpoints = state.map(|state| state.endpoints.len()),
+            departed_prefixes = mesh.filter(|prefix| !known.contains(prefix)).count(),
             "agent starts"
         );
     }

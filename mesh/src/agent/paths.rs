@@ -103,7 +103,8 @@ peers:
     fn the_narrowest_lane_counts_and_what_is_unknown_is_as_the_device() {
         let mut state = NodeConfig::parse(NODE, std::path::Path::new("node.yaml"))
             .unwrap()
-            .state;
+            .state()
+            .unwrap();
         let [two, three]: [IpAddr; 2] =
             ["192.0.2.2".parse().unwrap(), "192.0.2.3".parse().unwrap()];
         assert_eq!(destinations(&state), BTreeSet::from([two, three]));

@@ -64,7 +64,7 @@ pub(super) async fn check(config: &NodeConfig, netlink: &Netlink) -> Result<(), 
     if config.uses_ipv6() && !sysctl::has_ipv6() {
         return Err(PreflightError::NoIpv6);
     }
-    for device in &config.state.guard.underlay {
+    for device in &config.statics.underlay {
         if netlink.link(device).await?.is_none() {
             return Err(PreflightError::NoDevice {
                 device: device.clone(),

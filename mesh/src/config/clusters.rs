@@ -108,7 +108,7 @@ pub(super) fn is_label(text: &str) -> bool {
 }
 
 /// Reads a cluster ID.
-pub(super) fn cluster_id(field: &str, text: &str) -> Result<ClusterId, Fault> {
+pub(crate) fn cluster_id(field: &str, text: &str) -> Result<ClusterId, Fault> {
     text.parse()
         .ok()
         .and_then(|number: u16| ClusterId::new(number).ok())

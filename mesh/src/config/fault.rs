@@ -43,6 +43,14 @@ pub enum ConfigError {
         /// Which field, which value, which rule.
         fault: Box<Fault>,
     },
+    /// A certificate or key that the file names.
+    #[error("{}: {fault}", path.display())]
+    Hub {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        fault: Box<super::HubFault>,
+    },
     /// A rule of the data plane that no single field breaks.
     #[error("{}: {source}; correct it", path.display())]
     State {
@@ -78,7 +86,7 @@ pub struct Fault {
 }
 
 impl Fault {
-    pub(super) fn new(field: impl Into<String>, value: impl fmt::Display, rule: Rule) -> Self {
+    pub(crate) fn new(field: impl Into<String>, value: impl fmt::Display, rule: Rule) -> Self {
         Self {
             field: field.into(),
             value: value.to_string(),
@@ -205,6 +213,46 @@ pub enum Rule {
     SecretContent,
     #[error("{prefix} of cluster {cluster} is still in use there; remove one of the two")]
     ReleasedInUse { prefix: IpNet, cluster: String },
+    #[error("is this cluster itself; remove the ClusterPeer or correct it")]
+    PeerIsOwnCluster,
+    #[error("overlaps {own} of this cluster; clusters whose pods share addresses cannot meet")]
+    PeerPrefixOwn { own: IpNet },
+    #[error("touches {range}, which no cluster can have; choose another prefix")]
+    PrefixProtected { range: IpNet },
+    #[error("{what}; copy that cluster's ca.crt again")]
+    Ca { what: String },
+    #[error("must be HOST:PORT, as in hub.example.org:6082 or [2001:db8::1]:6082; correct it")]
+    NotTarget,
+    #[error("cannot be written as JSON; correct it")]
+    Unwritable,
+    #[error("{what}; correct it")]
+    Labels { what: String },
+    #[error("must be 1 to 65535; choose another")]
+    PortNumber,
+    #[error("must be TCP, UDP or SCTP; choose one")]
+    Protocol,
+    #[error("must be ADDRESS:PORT, as in [::]:6082; correct it")]
+    Listen,
+    #[error("must be dir:PATH, as in dir:/etc/hawser/manifests; correct it")]
+    Source,
+    #[error("must name at least one; add it")]
+    NoneNamed,
+    #[error("must be {least} to {most}; choose another")]
+    Between { least: u64, most: u64 },
+    #[error("must be there unless a hub tells it; add it, or a hub section")]
+    NeededWithoutHub,
+    #[error("must name at least one hub; add one as HOST:PORT")]
+    NoHubs,
+    #[error(
+        "must be HOST:PORT, as in hub.example:7443, 192.0.2.1:7443 or [2001:db8::1]:7443; correct it"
+    )]
+    HubAddress,
+    #[error("must have a port from 1 to 65535; write HOST:PORT")]
+    HubPort,
+    #[error("must be used or all; leave it out for used")]
+    EndpointsWanted,
+    #[error("must be an absolute path; start it with /")]
+    PathRelative,
     #[error("cannot change while the agent runs (it is {running}); restart the agent")]
     NeedsRestart { running: String },
 }

@@ -5,7 +5,7 @@ use super::fault::{Fault, Rule};
 use super::prefix::{self, Owners};
 use super::raw;
 use hawser_tunnel::identity::Identity;
-use hawser_tunnel::node::{NodeId, NodeIndex};
+use hawser_tunnel::node::{ClusterId, NodeId, NodeIndex};
 use hawser_tunnel::state::{Checksums, Cluster};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,25 +22,72 @@ const LONGEST_SOCKET_PATH: usize = 107;
 /// `IFNAMSIZ` is 16 and ends with a zero.
 const LONGEST_DEVICE: usize = 15;
 
-/// Finds the own cluster and reads the node's id.
-pub(super) fn node(file: &raw::File, clusters: &Clusters) -> Result<NodeId, Fault> {
-    let name = clusters::cluster_name("cluster.name", &file.cluster.name)?;
-    let cluster = clusters::cluster_id("cluster.id", &file.cluster.id)?;
-    let Some((listed, _)) = clusters.by_name(&name) else {
-        return Err(Fault::new("cluster.name", name, Rule::OwnClusterMissing));
+/// Who this node is, as far as the file says so.
+#[derive(Debug)]
+pub(super) struct Own {
+    /// Its cluster's name.
+    pub(super) cluster: String,
+    /// Its cluster's ID; from `clusters` where only the name is written.
+    pub(super) id: Option<ClusterId>,
+    /// Its index.
+    pub(super) index: Option<NodeIndex>,
+}
+
+impl Own {
+    /// The node's id, where the file says all of it.
+    pub(super) fn node(&self) -> Option<NodeId> {
+        let (cluster, index) = self.id.zip(self.index)?;
+        Some(NodeId { cluster, index })
+    }
+}
+
+/// Finds the own cluster and reads who the node is. Without a hub nobody else can tell.
+pub(super) fn node(file: &raw::File, clusters: &Clusters) -> Result<Own, Fault> {
+    let needed = |field: &str| match file.hub {
+        Some(_) => Ok(()),
+        None => Err(Fault::new(field, "", Rule::NeededWithoutHub)),
     };
-    if listed != cluster {
-        let rule = Rule::OwnClusterId {
-            name,
-            id: listed.into(),
-        };
-        return Err(Fault::new("cluster.id", cluster, rule));
+    let name = clusters::cluster_name("cluster.name", &file.cluster.name)?;
+    let id = match &file.cluster.id {
+        Some(text) => Some(clusters::cluster_id("cluster.id", text)?),
+        None => needed("cluster.id").map(|()| None)?,
+    };
+    let listed = clusters.by_name(&name).map(|(listed, _)| listed);
+    match (id, listed) {
+        (Some(id), Some(listed)) if id != listed => {
+            let rule = Rule::OwnClusterId {
+                name,
+                id: listed.into(),
+            };
+            return Err(Fault::new("cluster.id", id, rule));
+        }
+        (_, None) if file.hub.is_none() => {
+            return Err(Fault::new("cluster.name", name, Rule::OwnClusterMissing));
+        }
+        (_, Some(_) | None) => {}
     }
     node_name("node.name", &file.node.name)?;
-    Ok(NodeId {
-        cluster,
-        index: node_index("node.index", &file.node.index)?,
+    let index = match &file.node.index {
+        Some(text) => Some(node_index("node.index", text)?),
+        None => needed("node.index").map(|()| None)?,
+    };
+    Ok(Own {
+        cluster: name,
+        id: id.or(listed),
+        index,
     })
+}
+
+/// Reads the address by which other nodes reach this one.
+pub(super) fn underlay_address(text: Option<&str>) -> Result<Option<IpAddr>, Fault> {
+    const FIELD: &str = "underlay.address";
+    let Some(text) = text else { return Ok(None) };
+    let address = address(FIELD, text)?;
+    let broadcast = address == IpAddr::V4(std::net::Ipv4Addr::BROADCAST);
+    if address.is_unspecified() || address.is_multicast() || address.is_loopback() || broadcast {
+        return Err(Fault::new(FIELD, text, Rule::NotUnicast));
+    }
+    Ok(Some(address))
 }
 
 /// Reads a node's name: labels with dots between them.
@@ -122,14 +169,16 @@ pub(super) fn underlay(raw: &raw::Underlay, tunnel: &str) -> Result<BTreeSet<Str
 pub(super) fn pods(
     raw: &[raw::PodCidr],
     node: &str,
-    cluster: &Cluster,
+    cluster: Option<&Cluster>,
     owners: &mut Owners,
 ) -> Result<BTreeMap<IpNet, IpAddr>, Fault> {
     let mut routers = BTreeMap::new();
     for (at, raw) in raw.iter().enumerate() {
         let field = format!("pods[{at}].cidr");
         let cidr = prefix::parse(&field, &raw.cidr)?;
-        clusters::check_inside(&field, cidr, cluster)?;
+        if let Some(cluster) = cluster {
+            clusters::check_inside(&field, cidr, cluster)?;
+        }
         let router = address(&format!("pods[{at}].router"), &raw.router)?;
         if !cidr.contains(&router) {
             let rule = Rule::RouterOutside { cidr };
@@ -147,7 +196,7 @@ pub(super) fn pods(
 pub(super) fn endpoints(
     raw: &[raw::Endpoint],
     routers: &BTreeMap<IpNet, IpAddr>,
-    cluster: &Cluster,
+    cluster: Option<&Cluster>,
 ) -> Result<BTreeMap<IpAddr, Identity>, Fault> {
     let mut holders: BTreeMap<IpAddr, (String, Identity)> = routers
         .values()
@@ -168,7 +217,9 @@ pub(super) fn endpoints(
             return Err(Fault::new(field("name"), &raw.name, Rule::Twice));
         }
         let identity = clusters::unreserved_identity(&field("identity"), &raw.identity)?;
-        if !cluster.identities.contains(&identity) {
+        if let Some(cluster) = cluster
+            && !cluster.identities.contains(&identity)
+        {
             let rule = Rule::IdentityUnpublished {
                 cluster: cluster.name.clone(),
             };

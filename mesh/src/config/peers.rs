@@ -2,7 +2,7 @@
 
 use super::clusters::{self, Clusters};
 use super::fault::{Fault, Rule, with_default_port};
-use super::own;
+use super::own::{self, Own};
 use super::prefix::{self, Owners};
 use super::raw;
 use crate::io::secret_file;
@@ -21,7 +21,7 @@ const MAX_LANES: usize = 64;
 /// What the entries of `peers` are checked against.
 #[derive(Debug)]
 pub(super) struct Peers<'a> {
-    pub(super) own: NodeId,
+    pub(super) own: &'a Own,
     pub(super) own_name: &'a str,
     pub(super) clusters: &'a Clusters,
     /// Where relative paths start.
@@ -32,7 +32,8 @@ pub(super) struct Peers<'a> {
 impl Peers<'_> {
     pub(super) fn parse(&mut self, raw: &[raw::Peer]) -> Result<BTreeMap<NodeId, Peer>, Fault> {
         let mut peers: BTreeMap<NodeId, Peer> = BTreeMap::new();
-        let mut names = BTreeSet::from([(self.own.cluster, self.own_name.to_owned())]);
+        let own_name = self.own.id.map(|id| (id, self.own_name.to_owned()));
+        let mut names: BTreeSet<_> = own_name.into_iter().collect();
         let mut keys: BTreeMap<PublicKey, String> = BTreeMap::new();
         for (at, raw) in raw.iter().enumerate() {
             let field = |name: &str| format!("peers[{at}].{name}");
@@ -50,7 +51,7 @@ impl Peers<'_> {
                 cluster: cluster_id,
                 index,
             };
-            if id == self.own {
+            if Some(id) == self.own.node() {
                 return Err(Fault::new(field("index"), &raw.index, Rule::PeerIsSelf));
             }
             if let Some(first) = peers.get(&id) {

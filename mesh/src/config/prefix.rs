@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use std::collections::BTreeSet;
 
 /// Reads a prefix without host bits.
-pub(super) fn parse(field: &str, text: &str) -> Result<IpNet, Fault> {
+pub(crate) fn parse(field: &str, text: &str) -> Result<IpNet, Fault> {
     let net: IpNet = text
         .parse()
         .map_err(|_| Fault::new(field, text, Rule::NotPrefix))?;

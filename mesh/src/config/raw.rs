@@ -18,11 +18,12 @@ pub(super) struct File {
     pub(super) pods: Vec<PodCidr>,
     #[serde(default)]
     pub(super) endpoints: Vec<Endpoint>,
-    pub(super) clusters: Vec<Cluster>,
+    pub(super) clusters: Option<Vec<Cluster>>,
     #[serde(default)]
     pub(super) peers: Vec<Peer>,
     #[serde(default)]
     pub(super) released_prefixes: Vec<String>,
+    pub(super) hub: Option<Hub>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -35,14 +36,14 @@ pub(super) struct Clusterset {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct OwnCluster {
     pub(super) name: String,
-    pub(super) id: String,
+    pub(super) id: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct OwnNode {
     pub(super) name: String,
-    pub(super) index: String,
+    pub(super) index: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -57,6 +58,18 @@ pub(super) struct Tunnel {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Underlay {
     pub(super) devices: Vec<String>,
+    pub(super) address: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Hub {
+    pub(super) addresses: Vec<String>,
+    pub(super) ca: String,
+    pub(super) certificate: String,
+    pub(super) key: String,
+    pub(super) endpoints: Option<String>,
+    pub(super) state_directory: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

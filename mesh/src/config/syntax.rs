@@ -1,11 +1,11 @@
 //! The parser's complaints in one line, with the place and, for a misspelt field, the nearest one.
 
 use super::fault::Syntax;
-use super::raw::File;
+use serde::de::DeserializeOwned;
 use serde_saphyr::Error;
 
-/// Reads the YAML into its raw form.
-pub(super) fn read(text: &str) -> Result<File, Syntax> {
+/// Reads one document of YAML into its raw form.
+pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, Syntax> {
     let options = serde_saphyr::options! { with_snippet: false, emit_comments: false };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| describe(&error))
 }

@@ -4,6 +4,7 @@ use super::*;
 use std::os::unix::fs::PermissionsExt as _;
 
 mod fields;
+mod hub;
 
 const KEY_1: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 const KEY_2: &str = "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=";
@@ -69,18 +70,19 @@ fn assert_lines(cases: &[(&str, &str, &str)]) {
 #[test]
 fn the_good_file_becomes_the_state_of_the_data_plane() {
     let config = parse(GOOD).unwrap();
-    assert_eq!(config.state.node.to_string(), "1/1");
-    assert_eq!(u32::from(config.state.vni), 7);
+    let state = config.state().unwrap();
+    assert_eq!(state.node.to_string(), "1/1");
+    assert_eq!(u32::from(state.vni), 7);
     assert_eq!(
-        config.state.endpoints.len(),
+        state.endpoints.len(),
         5,
         "three pod addresses and two routers"
     );
-    let host = config.state.endpoints[&"10.1.1.1".parse::<IpAddr>().unwrap()];
+    let host = state.endpoints[&"10.1.1.1".parse::<IpAddr>().unwrap()];
     assert_eq!(host, hawser_tunnel::identity::Identity::HOST);
-    assert_eq!(config.state.guard.mesh.len(), 4);
-    assert_eq!(config.state.guard.local.len(), 2);
-    assert_eq!(config.state.peers.len(), 2);
+    assert_eq!(state.guard.mesh.len(), 4);
+    assert_eq!(state.guard.local.len(), 2);
+    assert_eq!(state.peers.len(), 2);
     assert_eq!(
         config.routers[&"10.1.1.0/24".parse::<IpNet>().unwrap()].to_string(),
         "10.1.1.1"
@@ -96,7 +98,7 @@ fn a_peer_is_watched_where_the_file_says_so() {
         ("", false),
     ] {
         let text = spoilt("foreign: { identity: 3 }", field);
-        let state = parse(&text).unwrap().state;
+        let state = parse(&text).unwrap().statics;
         let peers: Vec<bool> = state.peers.values().map(|peer| peer.watched).collect();
         assert_eq!(peers, [false, watched], "{field}");
     }
@@ -109,7 +111,7 @@ fn what_may_be_left_out() {
     let config = parse(text).unwrap();
     assert_eq!(config.socket, Path::new(DEFAULT_SOCKET));
     assert_eq!(config.device(), DEFAULT_DEVICE);
-    assert!(config.state.peers.is_empty());
+    assert!(config.statics.peers.is_empty());
     assert!(!config.uses_ipv6());
 }
 
@@ -148,8 +150,8 @@ fn every_bad_form_has_its_line() {
         ),
         (
             "name: east-1, index: 1",
-            "name: east-1, index: ~",
-            "line 3, column 30: a value is missing; add it",
+            "name: ~, index: 1",
+            "line 3, column 15: a value is missing; add it",
         ),
         (
             "[10.9.0.0/16]",
@@ -236,7 +238,7 @@ fn a_preshared_key_lies_in_a_file_of_its_own() {
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
     let config = parse().unwrap();
     assert!(
-        config.state.peers.values().next().unwrap().lanes[0]
+        config.statics.peers.values().next().unwrap().lanes[0]
             .preshared_key
             .is_some()
     );
@@ -278,7 +280,7 @@ fn five_thousand_peers_are_checked_in_a_moment() {
         let [_, _, high, low] = (index * 8).to_be_bytes();
         writeln!(text, "  - {{ name: w{index}, cluster: west, index: {index}, prefixes: [10.2.{high}.{low}/29], lanes: [{{ publicKey: \"{key}\" }}] }}").unwrap();
     }
-    assert_eq!(parse(&text).unwrap().state.peers.len(), 5000);
+    assert_eq!(parse(&text).unwrap().statics.peers.len(), 5000);
 }
 
 /// 32 bytes that end in `number`, in base64.

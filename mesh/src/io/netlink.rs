@@ -180,6 +180,22 @@ impl Netlink {
             .collect())
     }
 
+    /// The addresses of a device, in the kernel's order; none where it does not exist.
+    pub(crate) async fn addresses_of(&self, device: &str) -> Result<Vec<IpAddr>, KernelError> {
+        let Some(link) = self.link(device).await? else {
+            return Ok(Vec::new());
+        };
+        let request = self.0.address().get();
+        let request = request.set_link_index_filter(link.index);
+        let messages: Vec<AddressMessage> = request
+            .execute()
+            .try_collect()
+            .await
+            .map_err(|error| failed("read addresses", &error))?;
+        let addresses = messages.iter().filter_map(address);
+        Ok(addresses.map(|net| net.addr()).collect())
+    }
+
     /// Has the kernel choose again from which address it sends where: it does so whenever an address comes or goes, so
     /// one of the loopback device does.
     pub(crate) async fn refresh_sources(&self) -> Result<(), KernelError> {

@@ -121,6 +121,11 @@ impl Key {
         &self.0
     }
 
+    /// All keys that begin as this one, of which it is the first.
+    pub fn as_prefix(&self) -> Prefix {
+        Prefix(self.0.clone())
+    }
+
     /// Its kind, if we know it.
     pub fn kind(&self) -> Option<Kind> {
         Kind::from_number(self.0[0])

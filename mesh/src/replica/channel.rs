@@ -55,6 +55,8 @@ pub(super) struct Channel {
     /// in order.
     stream: Stream,
     round: u32,
+    /// How new the state may be that was told in part. A delta must reach it, even if nothing else is to be told.
+    owed: Revision,
     summary_at: Option<Instant>,
     ahead_at: Option<Instant>,
 }
@@ -124,6 +126,7 @@ impl Channel {
             acked: 0,
             stream: Stream::Changes,
             round: 0,
+            owed: Revision(0),
             summary_at: None,
             ahead_at: None,
         }
@@ -161,6 +164,7 @@ impl Channel {
             return;
         }
         self.epoch = store.epoch();
+        self.owed = Revision(0);
         let differing = store.buckets_under(filter, View::Shown).differing(buckets);
         self.phase = Phase::Filling(Filling::new(store.version(), Some(differing)));
     }
@@ -232,6 +236,7 @@ impl Channel {
 
     /// Decides how to go on from what the subscriber has, which is not newer than what we have.
     fn begin(&mut self, store: &mut Store, filter: &Filter, had: Had, now: Instant) {
+        self.owed = Revision(0);
         let ours = store.version();
         let digest = store.digest_under(filter, View::Shown);
         let resumes = had.complete
@@ -310,6 +315,8 @@ impl Channel {
         }
         let last = end.is_empty();
         let base = filling.base;
+        let newest = store.version().revision;
+        self.owed = self.owed.max(newest);
         self.sent += 1;
         let snapshot = Snapshot {
             number: owner.number,
@@ -331,6 +338,7 @@ impl Channel {
             } else {
                 0
             },
+            newest: newer_than(base.revision, newest),
         };
         if last {
             self.phase = Phase::Live {
@@ -359,11 +367,14 @@ impl Channel {
                 self.phase = Phase::Ask;
                 return None;
             };
-            let told = if changes.is_empty() { from } else { to };
+            // Who was told a part is told when it has all.
+            let is_silent = changes.is_empty() && self.owed <= from;
+            let told = if is_silent { from } else { to };
             self.phase = Phase::Live { told, scanned: to };
-            if changes.is_empty() {
+            if is_silent {
                 return None;
             }
+            self.owed = self.owed.max(version.revision);
             self.sent += 1;
             let delta = Delta {
                 number: owner.number,
@@ -373,6 +384,7 @@ impl Channel {
                 to: to.0,
                 sequence: self.sent,
                 changes,
+                newest: newer_than(to, version.revision),
             };
             self.summarise_later(shelf, owner, now);
             shelf.stats.deltas_out += 1;
@@ -462,6 +474,11 @@ fn gather(store: &Store, filter: &Filter, after: Revision) -> Option<(Vec<Change
         }
     }
     Some((changes, store.version().revision))
+}
+
+/// As on the wire: nothing if it is not newer.
+fn newer_than(state: Revision, newest: Revision) -> u64 {
+    if newest > state { newest.0 } else { 0 }
 }
 
 fn change(revision: Revision, key: &[u8], value: Option<&[u8]>) -> Change {

@@ -15,7 +15,7 @@ pub struct Digest {
 
 impl Digest {
     /// As on the wire.
-    pub(super) fn to_bytes(self) -> Bytes {
+    pub fn to_bytes(self) -> Bytes {
         Bytes::copy_from_slice(&self.sum.to_be_bytes())
     }
 

@@ -41,8 +41,8 @@ pub(super) enum State {
     Awaiting,
     /// A snapshot comes in.
     Filling(Fill),
-    /// Deltas go on from what there is.
-    Following,
+    /// Deltas go on from here.
+    Following { at: Version },
 }
 
 /// A snapshot that comes in.

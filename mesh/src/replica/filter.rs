@@ -9,7 +9,7 @@ use std::sync::Arc;
 pub const MAX_PREFIXES: usize = 8192;
 
 /// The most bytes of all prefixes of a filter: with it, a subscription fits in a message.
-const MAX_PREFIX_BYTES: usize = 512 << 10;
+pub(super) const MAX_PREFIX_BYTES: usize = 512 << 10;
 
 /// Sorted prefixes, none under another. Cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

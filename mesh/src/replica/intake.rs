@@ -68,15 +68,10 @@ impl<'a> Intake<'a> {
         if widens {
             store.leave();
         }
-        let (version, complete) = (store.version(), store.is_complete());
         let origin = self.origin;
         let events = gone.into_iter().map(|key| Event::Delete { origin, key });
         self.shelf.events.extend(events);
-        self.tell(Event::Reached {
-            origin,
-            version,
-            complete,
-        });
+        self.tell_reached();
         self.shelf.touched.touch(origin);
     }
 
@@ -84,6 +79,7 @@ impl<'a> Intake<'a> {
     pub(super) fn begin(&mut self, version: Version, filter: &Filter) {
         let (origin, former) = (self.origin, self.former);
         let store = self.store();
+        store.begin();
         store.filter = Some(filter.clone());
         if version.incarnation != former.incarnation {
             store.break_history();
@@ -100,6 +96,7 @@ impl<'a> Intake<'a> {
             return 1;
         }
         let store = self.store();
+        store.expect(Revision(part.newest));
         let first = !store.initialised;
         let there = store.keys_in(filter, buckets, &part.start, &part.end);
         let mut missing: BTreeSet<&[u8]> = there.iter().map(|key| &key[..]).collect();
@@ -121,16 +118,10 @@ impl<'a> Intake<'a> {
 
     /// Between two parts of a snapshot the records are a mix.
     pub(super) fn pause(&mut self) {
-        let origin = self.origin;
         let store = self.store();
-        if store.is_complete() {
+        if store.is_resumable() {
             store.leave();
-            let version = store.version();
-            self.tell(Event::Reached {
-                origin,
-                version,
-                complete: false,
-            });
+            self.tell_reached();
         }
     }
 
@@ -143,23 +134,36 @@ impl<'a> Intake<'a> {
         if !std::mem::replace(&mut store.initialised, true) {
             self.tell(Event::InitDone { origin });
         }
-        self.tell(Event::Reached {
-            origin,
-            version,
-            complete: true,
-        });
+        self.tell_reached();
     }
 
-    /// A delta was taken.
-    pub(super) fn reach(&mut self, version: Version) {
-        let (origin, short) = (self.origin, self.short);
+    /// A delta was taken, made by a publisher at `newest`.
+    pub(super) fn reach(&mut self, version: Version, newest: Revision) {
+        let short = self.short;
         let store = self.store();
+        store.expect(newest);
         store.reach(version);
         store.over_quota |= short;
+        self.tell_reached();
+    }
+
+    /// What there is was compared with what the publisher has at this version, and is the same.
+    pub(super) fn settle(&mut self, version: Version) {
+        let store = self.store();
+        if !store.is_complete() {
+            store.settle(version);
+            self.tell_reached();
+        }
+    }
+
+    fn tell_reached(&mut self) {
+        let origin = self.origin;
+        let store = self.store();
+        let (version, complete) = (store.version(), store.is_complete());
         self.tell(Event::Reached {
             origin,
             version,
-            complete: true,
+            complete,
         });
     }
 
@@ -182,6 +186,9 @@ impl<'a> Intake<'a> {
                     if matches!(refusal, Refusal::QuotaRecords | Refusal::QuotaBytes) {
                         // Nothing is kept of what does not fit, not even its hash.
                         self.short = true;
+                        if !self.store().knows(key) {
+                            return 0;
+                        }
                         Content::Gone
                     } else {
                         Content::Refused(value)
@@ -228,8 +235,8 @@ impl<'a> Intake<'a> {
             store.break_history();
         }
         let key = owned_key(key);
-        self.tell(match (difference, content) {
-            (Difference::Applied, Content::Value(value)) => {
+        self.tell(match content {
+            Content::Value(value) => {
                 let value = Bytes::copy_from_slice(value);
                 if first {
                     Event::InitApply { origin, key, value }
@@ -237,7 +244,7 @@ impl<'a> Intake<'a> {
                     Event::Apply { origin, key, value }
                 }
             }
-            _ => Event::Delete { origin, key },
+            Content::Refused(_) | Content::Gone => Event::Delete { origin, key },
         });
         1
     }
@@ -257,15 +264,19 @@ pub(super) fn judge_again(shelf: &mut Shelf, origin: ClusterId) -> bool {
     let store = shelf.store_mut(origin);
     let had_refused = store.refused() > 0;
     store.forget_refused();
-    let records: Vec<_> = store.records().collect();
-    for (revision, key, value) in records {
-        if let Err(refusal) = shelf.gate.admit(origin, &key, &value) {
-            shelf.stats.refused(&refusal);
-            let store = shelf.store_mut(origin);
-            store.set(revision, key.as_bytes(), Content::Refused(&value));
-            store.break_history();
-            shelf.events.push_back(Event::Delete { origin, key });
-        }
+    let Some(store) = shelf.stores.get(&origin) else {
+        return had_refused;
+    };
+    let judged = store.records().filter_map(|(revision, key, value)| {
+        let refusal = shelf.gate.admit(origin, &key, &value).err()?;
+        Some((revision, key, value, refusal))
+    });
+    for (revision, key, value, refusal) in judged.collect::<Vec<_>>() {
+        shelf.stats.refused(&refusal);
+        let store = shelf.store_mut(origin);
+        store.set(revision, key.as_bytes(), Content::Refused(&value));
+        store.break_history();
+        shelf.events.push_back(Event::Delete { origin, key });
     }
     shelf.touched.touch(origin);
     had_refused

@@ -3,7 +3,7 @@
 use super::channel::{Channel, Had, Owner, Step};
 use super::digest::{Buckets, Digest};
 use super::event::Event;
-use super::filter::{Filter, MAX_PREFIXES};
+use super::filter::{Filter, MAX_PREFIX_BYTES, MAX_PREFIXES};
 use super::reject::Reject;
 use super::shelf::Shelf;
 use super::{Audience, MAX_INCARNATION_STEP, SessionId, Stream};
@@ -111,7 +111,8 @@ impl Publisher {
     }
 
     fn checked_filter(&self, prefixes: Vec<Bytes>) -> Result<Filter, Reject> {
-        if prefixes.len() > MAX_PREFIXES {
+        let bytes: usize = prefixes.iter().map(Bytes::len).sum();
+        if prefixes.len() > MAX_PREFIXES || bytes > MAX_PREFIX_BYTES {
             return Err(Reject::TooManyPrefixes);
         }
         // They are kept for as long as the session lasts; the message is not.
@@ -159,8 +160,7 @@ impl Publisher {
         let buckets = Buckets::parse(&digests.buckets).ok_or(Reject::DigestsLength)?;
         let filter = subscription.filter.clone();
         let channel = self.channels.get_mut(&origin);
-        let channel = channel.ok_or(Reject::OriginNotShown)?;
-        if let Some(store) = shelf.stores.get(&origin) {
+        if let (Some(channel), Some(store)) = (channel, shelf.stores.get(&origin)) {
             channel.compare(store, &filter, &buckets, digests.round);
             self.ready.insert(origin);
         }

@@ -44,7 +44,9 @@ impl Shelf {
 
     /// The store of an origin, made if there is none.
     pub(super) fn store_mut(&mut self, origin: ClusterId) -> &mut Store {
-        self.stores.entry(origin).or_insert_with(Store::new)
+        let tombstones = self.limits.tombstones;
+        let store = self.stores.entry(origin);
+        store.or_insert_with(|| Store::new(tombstones))
     }
 
     pub(super) fn quota(&self, origin: ClusterId) -> Quota {

@@ -17,7 +17,9 @@ use std::sync::Arc;
 pub struct Store {
     /// The newest state that was ever complete here.
     version: Version,
-    complete: bool,
+    content: Exactness,
+    /// How new a record may be: only when the version is as new, it tells all.
+    newest: Revision,
     /// Whether some state was complete ever: then changes are told one by one.
     pub(super) begun: bool,
     pub(super) initialised: bool,
@@ -35,6 +37,17 @@ pub struct Store {
     /// What our own subscription covers; `None`: not known.
     pub(super) filter: Option<Filter>,
     pub(super) over_quota: bool,
+}
+
+/// How the records relate to the version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exactness {
+    /// They are that state.
+    Exact,
+    /// Each is as in that state, or newer. Deltas go on from it; nobody reads it.
+    Newer,
+    /// They are a mix of states.
+    Mixed,
 }
 
 #[derive(Debug)]
@@ -69,17 +82,18 @@ pub(super) enum Difference {
 pub(super) type Changed<'a> = (Revision, &'a Arc<[u8]>, Option<&'a [u8]>);
 
 impl Store {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(least_tombstones: usize) -> Self {
         Self {
             version: Version::NONE,
-            complete: false,
+            content: Exactness::Mixed,
+            newest: Revision(0),
             begun: false,
             initialised: false,
             epoch: 0,
             known_from: Revision(0),
             records: BTreeMap::new(),
             index: BTreeSet::new(),
-            tombstones: Tombstones::default(),
+            tombstones: Tombstones::new(least_tombstones),
             tallies: Tallies::default(),
             refused: 0,
             bytes: 0,
@@ -90,11 +104,12 @@ impl Store {
 
     /// Takes what was kept on disk.
     pub(super) fn loaded(
+        least_tombstones: usize,
         version: Version,
         complete: bool,
         records: impl IntoIterator<Item = (Revision, Key, Bytes)>,
     ) -> Self {
-        let mut store = Self::new();
+        let mut store = Self::new(least_tombstones);
         let mut index = Vec::new();
         let entries = records.into_iter().map(|(revision, key, value)| {
             let key: Arc<[u8]> = key.as_bytes()[..].into();
@@ -117,7 +132,9 @@ impl Store {
         let size = |(key, entry): (&Arc<[u8]>, &Entry)| key.len() + entry.length();
         store.bytes = store.records.iter().map(size).sum();
         store.version = version;
-        store.complete = complete;
+        if complete {
+            store.content = Exactness::Exact;
+        }
         store.begun = true;
         store.initialised = true;
         store.known_from = version.revision;
@@ -131,7 +148,12 @@ impl Store {
 
     /// Whether the records are those of [`Self::version`]; else they are a mix of states.
     pub fn is_complete(&self) -> bool {
-        self.complete
+        self.content == Exactness::Exact
+    }
+
+    /// Whether deltas can go on from [`Self::version`].
+    pub(super) fn is_resumable(&self) -> bool {
+        self.content != Exactness::Mixed
     }
 
     /// How many records there are, without refused ones.
@@ -193,6 +215,11 @@ impl Store {
     /// Readers by revision compare anew.
     pub(super) fn break_history(&mut self) {
         self.epoch += 1;
+    }
+
+    /// This store takes the place of another one.
+    pub(super) fn break_history_of(&mut self, before: &Self) {
+        self.epoch = before.epoch + 1;
     }
 
     /// The oldest state from which a reader that comes can go on.
@@ -283,24 +310,45 @@ impl Store {
         }
     }
 
-    /// A state is complete: by a change that was whole.
+    /// All changes up to a state were taken. If some record may be newer, the version stays what it was.
     pub(super) fn reach(&mut self, version: Version) {
-        self.version = version;
-        self.complete = true;
+        if version.revision >= self.newest {
+            self.version = version;
+            self.content = Exactness::Exact;
+        } else {
+            self.content = Exactness::Newer;
+        }
     }
 
-    /// A state is complete, but not by each change that led to it.
+    /// A state is complete, but not by each change that led to it; some record may be newer.
     pub(super) fn jump(&mut self, version: Version) {
         if version.incarnation != self.version.incarnation {
             self.clamp(version.revision);
         }
         self.known_from = version.revision;
+        self.version = version;
         self.reach(version);
+    }
+
+    /// Some record may be as new as this.
+    pub(super) fn expect(&mut self, newest: Revision) {
+        self.newest = self.newest.max(newest);
+    }
+
+    /// The records were compared with an exact state, and are the same.
+    pub(super) fn settle(&mut self, version: Version) {
+        self.newest = Revision(0);
+        self.reach(version);
+    }
+
+    /// The records will all be replaced, or compared with the state that replaces them.
+    pub(super) fn begin(&mut self) {
+        self.newest = Revision(0);
     }
 
     /// From here on the records are a mix.
     pub(super) fn leave(&mut self) {
-        self.complete = false;
+        self.content = Exactness::Mixed;
     }
 
     /// Revisions of an incarnation before mean nothing in this one.
@@ -343,6 +391,11 @@ impl Store {
             Some(entry) => (self.records.len(), self.bytes - entry.length() + value),
             None => (self.records.len() + 1, self.bytes + key.len() + value),
         }
+    }
+
+    /// Whether the key has some record, taken or refused.
+    pub(super) fn knows(&self, key: &[u8]) -> bool {
+        self.records.contains_key(key)
     }
 
     /// Whether the key has this very record already, taken or refused.

@@ -1,6 +1,6 @@
 //! The side of a session that takes origins from a publisher.
 
-use super::digest::BucketSet;
+use super::digest::{BucketSet, Buckets};
 use super::event::Event;
 use super::feed::{Feed, Fill, State};
 use super::filter::Filter;
@@ -9,19 +9,23 @@ use super::publisher::{next_after, parse_origin};
 use super::quota::Rate;
 use super::reject::Reject;
 use super::shelf::Shelf;
+use super::store::Store;
 use super::tally::View;
 use super::{MAX_INCARNATION_STEP, SessionId, Stream, Wanted};
 use crate::record::{LaneRecord, Revision, Version};
 use crate::wire::{
-    Ack, Announce, Body, Compare, Delta, Digests, Gone, Have, Refused, Snapshot, Subscribe, Summary,
+    Ack, Announce, Body, Delta, Digests, Have, Refused, Snapshot, Subscribe, Summary,
 };
 use bytes::Bytes;
 use hawser_tunnel::node::ClusterId;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Refusals that wait to be told; more are only counted.
 const MAX_REFUSED: usize = 16;
+
+/// How often a refusal is told in the long run.
+const REFUSED_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Subscriber {
@@ -35,7 +39,7 @@ pub(super) struct Subscriber {
     /// Feeds that may have something to say.
     ready: BTreeSet<ClusterId>,
     turn: Option<ClusterId>,
-    refused: VecDeque<Refused>,
+    refused: VecDeque<(ClusterId, Refused)>,
     refused_rate: Rate,
     pub(super) writable: bool,
 }
@@ -138,11 +142,15 @@ impl Subscriber {
             self.feeds.insert(origin, Feed::new(shelf.quota(origin)));
         }
         match body {
-            Body::Compare(compare) => self.compare(shelf, origin, &compare, now),
+            Body::Compare(compare) => {
+                self.feed(origin).round = compare.round;
+                self.ask(shelf, origin, now);
+                Ok(())
+            }
             Body::Snapshot(snapshot) => self.snapshot(shelf, origin, snapshot, now),
             Body::Delta(delta) => self.delta(shelf, origin, delta, now),
             Body::Summary(summary) => self.summary(shelf, origin, &summary, now),
-            Body::Gone(gone) => self.gone(shelf, origin, &gone),
+            Body::Gone(_) => self.gone(shelf, origin),
             Body::Hello(_)
             | Body::Subscribe(_)
             | Body::Digests(_)
@@ -150,18 +158,6 @@ impl Subscriber {
             | Body::Refused(_)
             | Body::Announce(_) => Err(Reject::UnexpectedMessage),
         }
-    }
-
-    fn compare(
-        &mut self,
-        shelf: &mut Shelf,
-        origin: ClusterId,
-        compare: &Compare,
-        now: Instant,
-    ) -> Result<(), Reject> {
-        self.feed(origin).round = compare.round;
-        self.ask(shelf, origin, now);
-        Ok(())
     }
 
     fn snapshot(
@@ -179,7 +175,7 @@ impl Subscriber {
         let feed = self.feed(origin);
         feed.take(part.sequence)?;
         let mut fill = match &feed.state {
-            State::Following => return Err(Reject::SnapshotUnasked),
+            State::Following { .. } => return Err(Reject::SnapshotUnasked),
             State::Filling(fill) => {
                 if !fill.is_continued_by(version, buckets.as_ref(), &part.start) {
                     return Err(Reject::SnapshotRange);
@@ -190,7 +186,7 @@ impl Subscriber {
                 if !part.start.is_empty() {
                     return Err(Reject::SnapshotRange);
                 }
-                let had = shelf.stores.get(&origin).map(|store| store.version());
+                let had = shelf.stores.get(&origin).map(Store::version);
                 check_version(had.unwrap_or(Version::NONE), version)?;
                 feed.digests_at = None;
                 Fill {
@@ -218,7 +214,7 @@ impl Subscriber {
         shelf.touched.touch(origin);
         let feed = self.feed(origin);
         feed.state = if part.last {
-            State::Following
+            State::Following { at: version }
         } else {
             State::Filling(fill)
         };
@@ -241,24 +237,28 @@ impl Subscriber {
         let feed = self.feed(origin);
         feed.take(delta.sequence)?;
         let from = Version::new(delta.incarnation, delta.from);
-        let store = shelf.stores.get(&origin);
-        let fits = store.is_some_and(|store| store.is_complete() && store.version() == from);
-        match &feed.state {
+        let store = shelf
+            .stores
+            .get(&origin)
+            .filter(|store| store.is_resumable());
+        let at = match &feed.state {
             State::Filling(_) => return Err(Reject::UnexpectedMessage),
             State::Awaiting => {
                 self.acknowledge(shelf, origin, 1, now);
                 return Ok(());
             }
-            State::Fresh | State::Following if !fits => {
-                shelf.stats.delta_gap += 1;
-                self.ask(shelf, origin, now);
-                self.acknowledge(shelf, origin, 1, now);
-                return Ok(());
-            }
-            State::Fresh | State::Following => feed.state = State::Following,
+            State::Fresh => store.map(Store::version),
+            State::Following { at } => store.map(|_| *at),
+        };
+        if at != Some(from) {
+            shelf.stats.delta_gap += 1;
+            self.ask(shelf, origin, now);
+            self.acknowledge(shelf, origin, 1, now);
+            return Ok(());
         }
         let count = delta.changes.len();
         let to = Version::new(delta.incarnation, delta.to);
+        feed.state = State::Following { at: to };
         let mut intake = Intake::of(shelf, origin);
         for change in &delta.changes {
             intake.take(
@@ -267,7 +267,7 @@ impl Subscriber {
                 change.value.as_ref(),
             );
         }
-        intake.reach(to);
+        intake.reach(to, Revision(delta.newest));
         let refused = intake.refused();
         shelf.touched.touch(origin);
         self.tell_refused(origin, refused);
@@ -291,11 +291,15 @@ impl Subscriber {
         let Some(store) = shelf.stores.get_mut(&origin) else {
             return Ok(());
         };
-        let listens = matches!(feed.state, State::Fresh | State::Following);
-        if !listens || !store.is_complete() || store.version() != version {
+        let at = match &feed.state {
+            State::Filling(_) | State::Awaiting => return Ok(()),
+            State::Fresh => store.version(),
+            State::Following { at } => *at,
+        };
+        if !store.is_resumable() || at != version {
             return Ok(());
         }
-        feed.state = State::Following;
+        feed.state = State::Following { at };
         let ours = store.digest_under(&filter, View::Whole);
         let agrees = ours.sum == sum && ours.count == summary.count;
         // An origin that does not fit differs, and goes on to.
@@ -303,6 +307,10 @@ impl Subscriber {
         let waits = is_short && (summary.count > most || !feed.may_retry(now));
         if agrees {
             store.over_quota = false;
+            if !store.is_complete() {
+                Intake::of(shelf, origin).settle(version);
+                shelf.touched.touch(origin);
+            }
         } else if !waits {
             shelf.stats.mismatches += 1;
             self.ask(shelf, origin, now);
@@ -312,7 +320,7 @@ impl Subscriber {
         Ok(())
     }
 
-    fn gone(&mut self, shelf: &mut Shelf, origin: ClusterId, _: &Gone) -> Result<(), Reject> {
+    fn gone(&mut self, shelf: &mut Shelf, origin: ClusterId) -> Result<(), Reject> {
         if self.wanted != Wanted::All {
             return Err(Reject::UnexpectedMessage);
         }
@@ -352,11 +360,12 @@ impl Subscriber {
     fn tell_refused(&mut self, origin: ClusterId, refused: Vec<(Bytes, &'static str)>) {
         for (key, reason) in refused {
             if self.refused.len() < MAX_REFUSED {
-                self.refused.push_back(Refused {
+                let refused = Refused {
                     origin: u16::from(origin).into(),
                     key,
                     reason: reason.to_owned(),
-                });
+                };
+                self.refused.push_back((origin, refused));
             }
         }
     }
@@ -367,13 +376,15 @@ impl Subscriber {
             .expect("made as the first message of the origin came")
     }
 
-    pub(super) fn has_feed(&self, origin: ClusterId) -> bool {
-        self.feeds.contains_key(&origin)
+    /// Whether deltas of an origin go on from what there is. Only then may we compare out of turn.
+    pub(super) fn follows(&self, origin: ClusterId) -> bool {
+        let feed = self.feeds.get(&origin);
+        feed.is_some_and(|feed| matches!(feed.state, State::Following { .. }))
     }
 
-    pub(super) fn forget(&mut self, origin: ClusterId) {
-        self.feeds.remove(&origin);
-        self.ready.remove(&origin);
+    /// Whether this is what was subscribed to.
+    pub(super) fn has_subscribed(&self, filter: &Filter) -> bool {
+        self.number > 0 && self.filter == *filter
     }
 
     pub(super) fn look_at(&mut self, origin: ClusterId) {
@@ -410,11 +421,12 @@ impl Subscriber {
                     sequence,
                 }))
             } else if feed.due_digests(now) {
-                let store = shelf.store_mut(origin);
+                let store = shelf.stores.get(&origin);
+                let buckets = store.map(|store| store.buckets_under(&filter, View::Whole));
                 Some(Body::Digests(Digests {
                     number,
                     origin: wire_origin,
-                    buckets: store.buckets_under(&filter, View::Whole).to_bytes(),
+                    buckets: buckets.unwrap_or_else(Buckets::new).to_bytes(),
                     round,
                 }))
             } else {
@@ -426,10 +438,15 @@ impl Subscriber {
             }
             self.ready.remove(&origin);
         }
-        if !self.refused.is_empty() && self.refused_rate.try_take(now) {
-            return self.refused.pop_front().map(Body::Refused);
+        let (origin, _) = self.refused.front()?;
+        if !self.refused_rate.try_take(now) {
+            shelf
+                .timers
+                .set(now + REFUSED_INTERVAL, self.session, *origin);
+            return None;
         }
-        None
+        let (_, refused) = self.refused.pop_front()?;
+        Some(Body::Refused(refused))
     }
 
     fn subscription(&self, shelf: &mut Shelf) -> Subscribe {
@@ -441,7 +458,7 @@ impl Subscriber {
                 origin: u16::from(origin).into(),
                 incarnation: store.version().incarnation.0,
                 revision: store.version().revision.0,
-                complete: store.is_complete(),
+                complete: store.is_resumable(),
                 digest: digest.to_bytes(),
                 count: digest.count,
             });

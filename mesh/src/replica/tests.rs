@@ -6,8 +6,7 @@ mod rejects;
 mod sync;
 
 use super::*;
-use crate::record::{Kind, Prefix};
-use crate::wire::Change;
+use crate::record::Prefix;
 use std::collections::VecDeque;
 use std::time::Duration;
 

@@ -4,9 +4,6 @@ use crate::record::Revision;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Kept however few records there are: a cluster that just lost most of them still resumes cheaply.
-const MIN_KEPT: usize = 4096;
-
 /// Removed keys, the newest ones only.
 #[derive(Debug, Default)]
 pub(super) struct Tombstones {
@@ -14,9 +11,18 @@ pub(super) struct Tombstones {
     by_revision: BTreeSet<(Revision, Arc<[u8]>)>,
     /// The greatest revision of those that were dropped. Whoever is older cannot learn all removals from here.
     pub(super) horizon: Revision,
+    /// Kept however few records there are.
+    least: usize,
 }
 
 impl Tombstones {
+    pub(super) fn new(least: usize) -> Self {
+        Self {
+            least,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn insert(&mut self, revision: Revision, key: Arc<[u8]>) {
         self.remove(&key);
         self.by_revision.insert((revision, Arc::clone(&key)));
@@ -31,7 +37,7 @@ impl Tombstones {
 
     /// Drops the oldest, so that there are not many more than a quarter of `records`.
     pub(super) fn trim(&mut self, records: usize) {
-        let most = MIN_KEPT.max(records / 4);
+        let most = self.least.max(records / 4);
         while self.by_key.len() > most {
             let Some((revision, key)) = self.by_revision.pop_first() else {
                 return;

@@ -6,6 +6,7 @@
 use crate::ground::{Ground, NODE, WEST_2, until};
 use hawser_tunnel::control::{Refusal, Request, Response, Role};
 use hawser_tunnel::io::message;
+use hawser_tunnel::key::PublicKey;
 use hawser_tunnel::liveness;
 use hawser_tunnel::state::Revision;
 use hawser_tunnel::state::State;
@@ -126,6 +127,7 @@ fn name(request: &Request) -> &'static str {
         Request::Status => "status",
         Request::Counters => "counters",
         Request::Liveness => "liveness",
+        Request::Keys => "keys",
         Request::Rekey { .. } => "rekey",
         Request::NewKeys => "newKeys",
         Request::ForgetKeys => "forgetKeys",
@@ -182,6 +184,10 @@ fn answer(request: Request, told: &mut Told) -> Response {
         }
         Request::Status => Response::Status(Box::new(status())),
         Request::Liveness => Response::Liveness(told.liveness.clone()),
+        Request::Keys => Response::Keys {
+            public_keys: vec![PublicKey::new([9; 32]).to_string()],
+            port: 51820,
+        },
         Request::Rekey { .. } => Response::Rekeying { lanes: 1 },
         Request::NewKeys => Response::NewKeys {
             public_keys: vec!["newer".to_owned()],

@@ -197,6 +197,14 @@ impl Answer for Plane {
             }
             Request::Status | Request::Counters => Response::Counters(self.device.counters()),
             Request::Liveness => Response::Liveness(self.device.liveness(Instant::now())),
+            Request::Keys => Response::Keys {
+                public_keys: self
+                    .device
+                    .public_keys()
+                    .map(|key| key.to_string())
+                    .collect(),
+                port: 51820,
+            },
             Request::Rekey { peer } => {
                 let mut out = Datagrams::default();
                 let lanes = self.device.rekey(peer, Instant::now(), &mut out);

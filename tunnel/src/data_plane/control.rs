@@ -324,6 +324,10 @@ impl Answer for DataPlane {
             Request::Status => Response::Status(Box::new(self.status(control))),
             Request::Counters => Response::Counters(self.counters(control)),
             Request::Liveness => Response::Liveness(self.device.liveness(clock::now())),
+            Request::Keys => Response::Keys {
+                public_keys: self.public_keys(),
+                port: self.options.port,
+            },
             Request::Rekey { peer } => self.rekey(peer),
             Request::NewKeys => self.make_new_keys(),
             Request::ForgetKeys => self.forget_old_keys(),

@@ -179,7 +179,7 @@ fn overlap(a: &IpNet, b: &IpNet) -> bool {
 }
 
 /// The range that `prefix` meets and no pod may have, if there is one.
-pub(crate) fn martian(prefix: &IpNet) -> Option<IpNet> {
+pub fn martian(prefix: &IpNet) -> Option<IpNet> {
     let v4 = MARTIANS_V4
         .iter()
         .map(|&(address, length)| IpNet::V4(Ipv4Net::new_assert(address, length)));
@@ -190,7 +190,7 @@ pub(crate) fn martian(prefix: &IpNet) -> Option<IpNet> {
 }
 
 /// Whether a host of the underlay can have an address.
-fn is_host(address: IpAddr) -> bool {
+pub fn is_host(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
             !(v4.is_unspecified() || v4.is_broadcast() || v4.is_multicast() || v4.is_loopback())

@@ -9,7 +9,8 @@ fn state(identities: &str) -> State {
     );
     NodeConfig::parse(&text, Path::new("node.yaml"))
         .unwrap()
-        .state
+        .state()
+        .unwrap()
 }
 
 fn revision(number: u64, state: &State) -> Revision {
@@ -20,7 +21,7 @@ fn revision(number: u64, state: &State) -> Revision {
 }
 
 fn ask(conversation: &mut Conversation, wanted: &State) -> Option<Request> {
-    conversation.poll_request(wanted, wanted.digest())
+    conversation.poll_request(&Arc::new(wanted.clone()), wanted.digest())
 }
 
 fn connected() -> Conversation {

@@ -4,7 +4,7 @@ use super::{Node, blocking};
 use crate::agent::departed::blocked;
 use crate::agent::dirty::Dirty;
 use crate::agent::kernel::Link;
-use crate::agent::paths;
+use crate::agent::paths::{self, Paths};
 use crate::agent::plan::plan;
 use crate::chain::one_line;
 use crate::io::netlink::{KernelError, Path};
@@ -12,6 +12,7 @@ use crate::io::sysctl;
 use hawser_tunnel::guard::Guard;
 use hawser_tunnel::io::nft::{Ensured, NftError};
 use hawser_tunnel::mtu;
+use hawser_tunnel::state::{State, is_host};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -27,12 +28,11 @@ impl Node {
                 self.note("paths", Dirty::PATHS, None);
                 let (sources, paths) = paths::sources(paths);
                 self.look_at_sources(&sources).await;
-                if paths != self.paths || fallback != self.fallback {
-                    self.paths = paths;
+                if paths != *self.paths || fallback != self.fallback {
+                    self.paths = Arc::new(paths);
                     self.fallback = fallback;
                     self.warn_of_narrow_paths();
-                    self.rebuild();
-                    self.look_at(Dirty::KERNEL);
+                    self.rebuild().await;
                 }
             }
             Err(error) => self.note("paths", Dirty::PATHS, Some(one_line(&error))),
@@ -41,13 +41,15 @@ impl Node {
 
     async fn look_up_paths(&self) -> Result<(BTreeMap<IpAddr, Path>, u32), KernelError> {
         let mut found = BTreeMap::new();
-        for address in paths::destinations(&self.config.state) {
+        let wanted = self.wanted.as_ref();
+        let destinations = wanted.map(|wanted| paths::destinations(&wanted.state));
+        for address in destinations.into_iter().flatten() {
             if let Some(path) = self.netlink.path(address).await? {
                 found.insert(address, path);
             }
         }
         let mut fallback = None;
-        for device in &self.config.state.guard.underlay {
+        for device in &self.config.statics.underlay {
             let mtu = self.netlink.link(device).await?.map(|link| link.mtu);
             fallback = fallback.into_iter().chain(mtu).min();
         }
@@ -55,6 +57,42 @@ impl Node {
             found,
             fallback.unwrap_or_else(|| u32::from(mtu::MIN_UNDERLAY)),
         ))
+    }
+
+    /// Looks up the paths to peers that are new.
+    pub(super) async fn look_up_new_paths(&mut self, state: &State) {
+        let destinations = paths::destinations(state).into_iter();
+        let new = destinations.filter(|address| !self.paths.contains_key(address));
+        let mut paths: Option<Paths> = None;
+        for address in new.collect::<Vec<_>>() {
+            match self.netlink.path(address).await {
+                Ok(Some(path)) => {
+                    let paths = paths.get_or_insert_with(|| Paths::clone(&self.paths));
+                    paths.insert(address, path.mtu);
+                }
+                Ok(None) => {}
+                Err(error) => return self.note("paths", Dirty::PATHS, Some(one_line(&error))),
+            }
+        }
+        if let Some(paths) = paths {
+            self.paths = Arc::new(paths);
+        }
+    }
+
+    /// The first address of the underlay devices by which others can reach this node.
+    pub(super) async fn underlay_address(&self) -> Result<Option<IpAddr>, KernelError> {
+        let mut found: Vec<IpAddr> = Vec::new();
+        for device in &self.config.statics.underlay {
+            let addresses = self.netlink.addresses_of(device).await?;
+            found.extend(addresses.into_iter().filter(|&address| is_host(address)));
+        }
+        let link_local = |address: &IpAddr| match address {
+            IpAddr::V4(v4) => v4.is_link_local(),
+            IpAddr::V6(v6) => v6.is_unicast_link_local(),
+        };
+        found.retain(|address| !link_local(address));
+        let v4 = found.iter().find(|address| address.is_ipv4());
+        Ok(v4.or(found.first()).copied())
     }
 
     /// Mends a fault of the kernel. Who sends by IPv4 while an address is taken from a device can have it remember, for
@@ -103,8 +141,7 @@ impl Node {
         let before = self.blocked.len();
         self.blocked.extend(blocked(&listing.unwrap_or_default()));
         if self.blocked.len() != before {
-            self.rebuild();
-            self.look_at(Dirty::KERNEL);
+            self.rebuild().await;
         }
         Ok(())
     }
@@ -114,7 +151,10 @@ impl Node {
         if !self.conversation.is_connected() {
             self.learn_blocked().await?;
         }
-        let (nft, guard): (_, Guard) = (Arc::clone(&self.nft), self.wanted.guard.clone());
+        let Some(wanted) = &self.wanted else {
+            return Ok(());
+        };
+        let (nft, guard): (_, Guard) = (Arc::clone(&self.nft), wanted.state.guard.clone());
         match blocking(move || nft.ensure_guard(&guard)).await? {
             Ensured::Written => tracing::info!("guard written"),
             Ensured::Unchanged => tracing::debug!("guard stands"),
@@ -126,15 +166,18 @@ impl Node {
     pub(super) async fn reconcile(&mut self) -> Result<(), KernelError> {
         let mut failure = None;
         for _ in 0..ROUNDS {
-            let mut observed = self.netlink.observe(&self.desired.device).await?;
-            for name in self.desired.sysctls() {
+            let Some(wanted) = &self.wanted else {
+                return Ok(());
+            };
+            let mut observed = self.netlink.observe(&wanted.desired.device).await?;
+            for name in wanted.desired.sysctls() {
                 observed
                     .sysctls
                     .insert(name.clone(), sysctl::read(name).ok().flatten());
             }
+            let steps = plan(&wanted.desired, &observed);
             self.say_whether_device_exists(observed.link);
             self.scope.index = observed.link.map(|link| link.index);
-            let steps = plan(&self.desired, &observed);
             if steps.is_empty() {
                 tracing::debug!("kernel stands");
                 return Ok(());

@@ -1,0 +1,99 @@
+//! A connection to a hub while it lasts.
+
+use crate::frame;
+use crate::io::quic::{Connection, Unsent};
+use crate::replica::{SessionId, Stream, Transmit};
+use bytes::Bytes;
+use std::net::SocketAddr;
+
+/// A connection with its number.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) number: SessionId,
+    /// Who the hub is.
+    pub(super) peer: String,
+    pub(super) address: SocketAddr,
+    connection: Connection,
+    /// It takes nothing more on the stream of changes. We send on no other.
+    full: bool,
+}
+
+/// What came of it.
+pub(super) enum Heard {
+    Message(Stream, Bytes),
+    /// It takes messages again.
+    Writable(Stream),
+    Ended(String),
+}
+
+impl Session {
+    pub(super) fn new(number: SessionId, connection: Connection) -> Self {
+        Self {
+            number,
+            peer: connection.peer.to_string(),
+            address: connection.address,
+            connection,
+            full: false,
+        }
+    }
+
+    /// Sends a message; the stream, if it takes nothing more for now. One that cannot be sent is lost with the
+    /// connection, whose end is told by [`next`].
+    pub(super) fn send(&mut self, sent: Transmit) -> Option<Stream> {
+        if sent.session != self.number {
+            return None;
+        }
+        let stream = outward(sent.stream);
+        match self.connection.tx.try_send(stream, sent.bytes) {
+            Ok(()) | Err(Unsent::Ended) => {}
+            Err(error @ (Unsent::Full | Unsent::TooLong)) => {
+                // A message is missing, so the other side would misunderstand all that follows.
+                tracing::error!(%error, "message to the hub was not taken");
+                self.close("message_not_taken");
+            }
+        }
+        self.full = !self.connection.tx.is_writable(stream);
+        self.full.then_some(sent.stream)
+    }
+
+    pub(super) fn close(&self, reason: &str) {
+        self.connection.tx.close(reason);
+    }
+}
+
+/// Waits for what comes next; for ever, while there is no session.
+pub(super) async fn next(session: &mut Option<Session>) -> Heard {
+    let Some(session) = session else {
+        return std::future::pending().await;
+    };
+    let full = session.full;
+    let connection = &mut session.connection;
+    let sender = connection.tx.clone();
+    tokio::select! {
+        () = sender.writable(frame::Stream::Changes), if full => {
+            session.full = false;
+            Heard::Writable(Stream::Changes)
+        }
+        heard = connection.rx.recv() => match heard {
+            Some((stream, bytes)) => Heard::Message(inward(stream), bytes),
+            None => {
+                let ended = connection.rx.ended();
+                Heard::Ended(ended.map_or_else(|| "ended".to_owned(), |it| it.to_string()))
+            }
+        }
+    }
+}
+
+fn outward(stream: Stream) -> frame::Stream {
+    match stream {
+        Stream::Changes => frame::Stream::Changes,
+        Stream::Bulk => frame::Stream::Bulk,
+    }
+}
+
+fn inward(stream: frame::Stream) -> Stream {
+    match stream {
+        frame::Stream::Changes => Stream::Changes,
+        frame::Stream::Bulk => Stream::Bulk,
+    }
+}

@@ -1,0 +1,286 @@
+//! `hub.yaml`: the hub of a cluster.
+//!
+//! ```yaml
+//! cluster: { name: east, id: 1 }
+//! clusterset: { name: demo.example }
+//! podCidrs: [10.1.0.0/16]
+//! listen: "[::]:6082"                       # UDP; this is the default
+//! stateDirectory: /var/lib/hawser/hub       # this is the default; replicas of a hub share it
+//! source: dir:/etc/hawser/manifests
+//! tls:
+//!   ca: ca.crt                              # of the own cluster: what its nodes' certificates lead to
+//!   certificate: hub.crt
+//!   key: hub.key
+//! excludedLabels: [pod-template-hash]       # besides the usual ones
+//! quotas: { records: 250000, changesPerSecond: 2000 }
+//! restSeconds: 600                          # before a number is used again
+//! ```
+
+use super::clusters::{cluster_id, cluster_name};
+use super::fault::{ConfigError, Fault, Rule};
+use super::{prefix, read, syntax};
+use crate::hub::manifest::QuotaLimits;
+use crate::record::{Cluster, check_name};
+use hawser_tunnel::vni::Vni;
+use serde::Deserialize;
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where a hub listens, unless its file says otherwise.
+pub const DEFAULT_LISTEN: &str = "[::]:6082";
+/// Where a hub keeps its state, unless its file says otherwise.
+pub const DEFAULT_STATE_DIRECTORY: &str = "/var/lib/hawser/hub";
+
+/// Labels that controllers put on pods and that tell one pod or one roll-out from the next, not one kind from another.
+const EXCLUDED_LABELS: [&str; 6] = [
+    "apps.kubernetes.io/pod-index",
+    "batch.kubernetes.io/controller-uid",
+    "controller-revision-hash",
+    "controller-uid",
+    "pod-template-hash",
+    "statefulset.kubernetes.io/pod-name",
+];
+
+/// A file that keeps every rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HubConfig {
+    /// The own cluster.
+    pub cluster: Cluster,
+    /// The clusterset's name.
+    pub clusterset: String,
+    /// Its network id.
+    pub vni: Vni,
+    /// Where to listen, UDP.
+    pub listen: SocketAddr,
+    /// Where state is kept.
+    pub state_directory: PathBuf,
+    /// The folder of manifests.
+    pub source: PathBuf,
+    /// The own cluster's CA.
+    pub ca: PathBuf,
+    /// The hub's certificate.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// Labels that make no difference to an identity.
+    pub excluded_labels: BTreeSet<String>,
+    /// How much each other cluster may announce.
+    pub quotas: QuotaLimits,
+    /// How long a number rests before it is used again.
+    pub rest: Duration,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct File {
+    cluster: OwnCluster,
+    clusterset: Clusterset,
+    pod_cidrs: Vec<String>,
+    listen: Option<String>,
+    state_directory: Option<String>,
+    source: Option<String>,
+    tls: Tls,
+    #[serde(default)]
+    excluded_labels: Vec<String>,
+    #[serde(default)]
+    quotas: QuotaLimits,
+    rest_seconds: Option<u32>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct OwnCluster {
+    name: String,
+    id: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Clusterset {
+    name: String,
+    vni: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Tls {
+    ca: String,
+    certificate: String,
+    key: String,
+}
+
+impl HubConfig {
+    /// Reads and checks a file. A `source` that is given takes the place of the file's.
+    ///
+    /// # Errors
+    /// The file cannot be read, is too long, is not YAML, or breaks a rule.
+    pub fn load(path: &Path, source: Option<&str>) -> Result<Self, ConfigError> {
+        Self::parse(&read(path)?, path, source)
+    }
+
+    /// Checks the text of a file that lies at `path`: complaints name it, and relative paths of certificates in it start
+    /// in its folder.
+    ///
+    /// # Errors
+    /// The text is not YAML or breaks a rule.
+    pub fn parse(text: &str, path: &Path, source: Option<&str>) -> Result<Self, ConfigError> {
+        let file = syntax::read(text).map_err(|syntax| ConfigError::Syntax {
+            path: path.to_owned(),
+            syntax,
+        })?;
+        let folder = path.parent().unwrap_or_else(|| Path::new(""));
+        Self::check(file, folder, source).map_err(|fault| ConfigError::Field {
+            path: path.to_owned(),
+            fault: Box::new(fault),
+        })
+    }
+
+    fn check(file: File, folder: &Path, source: Option<&str>) -> Result<Self, Fault> {
+        let name = cluster_name("cluster.name", &file.cluster.name)?;
+        let id = cluster_id("cluster.id", &file.cluster.id)?;
+        let mut prefixes = BTreeSet::new();
+        for (at, text) in file.pod_cidrs.iter().enumerate() {
+            let field = format!("podCidrs[{at}]");
+            if !prefixes.insert(prefix::parse(&field, text)?) {
+                return Err(Fault::new(field, text, Rule::Twice));
+            }
+        }
+        if prefixes.is_empty() {
+            return Err(Fault::new("podCidrs", "[]", Rule::NoneNamed));
+        }
+        let clusterset = file.clusterset.name;
+        if check_name(&clusterset).is_err() {
+            return Err(Fault::new("clusterset.name", clusterset, Rule::NodeName));
+        }
+        let listen = file.listen.as_deref().unwrap_or(DEFAULT_LISTEN);
+        let listen = listen
+            .parse()
+            .map_err(|_| Fault::new("listen", listen, Rule::Listen))?;
+        let state = file.state_directory.as_deref();
+        let state_directory = absolute("stateDirectory", state.unwrap_or(DEFAULT_STATE_DIRECTORY))?;
+        let (source_field, source) = match source {
+            Some(text) => ("--source", text),
+            None => ("source", file.source.as_deref().unwrap_or_default()),
+        };
+        let directory = source.strip_prefix("dir:").filter(|path| !path.is_empty());
+        let directory = directory.ok_or_else(|| Fault::new(source_field, source, Rule::Source))?;
+        let rest = u64::from(file.rest_seconds.unwrap_or(600));
+        if !(1..=86_400).contains(&rest) {
+            let (least, most) = (1, 86_400);
+            return Err(Fault::new(
+                "restSeconds",
+                rest,
+                Rule::Between { least, most },
+            ));
+        }
+        let excluded = EXCLUDED_LABELS.map(str::to_owned);
+        Ok(Self {
+            cluster: Cluster {
+                id,
+                name,
+                prefixes: prefixes.into_iter().collect(),
+            },
+            clusterset,
+            vni: vni(file.clusterset.vni.as_deref())?,
+            listen,
+            state_directory,
+            source: folder.join(directory),
+            ca: folder.join(file.tls.ca),
+            certificate: folder.join(file.tls.certificate),
+            key: folder.join(file.tls.key),
+            excluded_labels: file.excluded_labels.into_iter().chain(excluded).collect(),
+            quotas: file.quotas,
+            rest: Duration::from_secs(rest),
+        })
+    }
+}
+
+fn vni(text: Option<&str>) -> Result<Vni, Fault> {
+    let Some(text) = text else {
+        return Ok(Vni::DEFAULT);
+    };
+    let number = text.parse().ok();
+    let vni = number.and_then(|number: u32| Vni::new(number).ok());
+    vni.ok_or_else(|| Fault::new("clusterset.vni", text, Rule::Vni))
+}
+
+fn absolute(field: &str, text: &str) -> Result<PathBuf, Fault> {
+    if !Path::new(text).is_absolute() {
+        return Err(Fault::new(field, text, Rule::PathRelative));
+    }
+    Ok(PathBuf::from(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "cluster: {name: east, id: 1}\nclusterset: {name: demo.example}\npodCidrs: [10.1.0.0/16]\n\
+                        source: dir:manifests\ntls: {ca: ca.crt, certificate: hub.crt, key: hub.key}\n";
+
+    fn parse(text: &str) -> Result<HubConfig, String> {
+        let path = Path::new("/etc/hawser/hub.yaml");
+        HubConfig::parse(text, path, None).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_short_file_has_the_defaults() {
+        let config = parse(GOOD).unwrap();
+        assert_eq!(config.listen.to_string(), "[::]:6082");
+        assert_eq!(config.source, Path::new("/etc/hawser/manifests"));
+        assert_eq!(config.ca, Path::new("/etc/hawser/ca.crt"));
+        assert!(config.excluded_labels.contains("pod-template-hash"));
+        assert_eq!(config.rest, Duration::from_secs(600));
+    }
+
+    #[test]
+    fn each_wrong_field_is_told_in_one_line_with_value_rule_and_fix() {
+        for (from, to, told) in [
+            (
+                "id: 1",
+                "id: 4000",
+                "cluster.id: 4000: must be 1 to 2047; choose another",
+            ),
+            (
+                "10.1.0.0/16",
+                "10.1.0.1/16",
+                "podCidrs[0]: 10.1.0.1/16: has host bits set; write 10.1.0.0/16",
+            ),
+            (
+                "[10.1.0.0/16]",
+                "[]",
+                "podCidrs: []: must name at least one; add it",
+            ),
+            (
+                "dir:manifests",
+                "manifests",
+                "source: manifests: must be dir:PATH, as in dir:/etc/hawser/manifests; correct it",
+            ),
+            (
+                "tls:",
+                "listen: 6082\ntls:",
+                "listen: 6082: must be ADDRESS:PORT, as in [::]:6082; correct it",
+            ),
+            (
+                "tls:",
+                "stateDirectory: state\ntls:",
+                "stateDirectory: state: must be an absolute path; start it with /",
+            ),
+            (
+                "tls:",
+                "restSeconds: 0\ntls:",
+                "restSeconds: 0: must be 1 to 86400; choose another",
+            ),
+            (
+                "podCidrs",
+                "podCidr",
+                "line 3, column 1: unknown field podCidr; did you mean podCidrs?",
+            ),
+        ] {
+            let text = GOOD.replace(from, to);
+            assert_eq!(parse(&text), Err(format!("/etc/hawser/hub.yaml: {told}")));
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The hub's connections: those that others opened, and those that we keep open to other clusters' hubs.
+
+use crate::dial::Target;
+use crate::io::quic::{self, Connection, Dialer, Sender, Tls};
+use crate::io::resolve::Resolver;
+use crate::replica::{SessionId, Stream, Transmit};
+use crate::trust::{Expected, PeerId};
+use bytes::Bytes;
+use hawser_tunnel::node::ClusterId;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+/// What happened on connections.
+#[derive(Debug)]
+pub(super) enum Input {
+    /// A message came.
+    Message(SessionId, Stream, Bytes),
+    /// A stream takes more again.
+    Writable(SessionId, Stream),
+    /// It is over, for this reason.
+    Ended(SessionId, &'static str),
+    /// A hub of this cluster was reached.
+    Dialed(ClusterId, Box<Connection>),
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Connections {
+    inputs: mpsc::Sender<Input>,
+    tls: Arc<Tls>,
+    last: SessionId,
+    open: BTreeMap<SessionId, Open>,
+    dials: BTreeMap<ClusterId, AbortHandle>,
+    feeding: BTreeMap<ClusterId, SessionId>,
+    refused: BTreeMap<&'static str, u64>,
+}
+
+#[derive(Debug)]
+struct Open {
+    peer: PeerId,
+    address: SocketAddr,
+    tx: Sender,
+}
+
+impl Connections {
+    pub(super) fn new(inputs: mpsc::Sender<Input>, tls: Arc<Tls>) -> Self {
+        Self {
+            inputs,
+            tls,
+            last: 0,
+            open: BTreeMap::new(),
+            dials: BTreeMap::new(),
+            feeding: BTreeMap::new(),
+            refused: BTreeMap::new(),
+        }
+    }
+
+    /// A number that no session had.
+    pub(super) fn next_session(&mut self) -> SessionId {
+        self.last += 1;
+        self.last
+    }
+
+    /// Reads a connection from now on.
+    pub(super) fn add(&mut self, session: SessionId, connection: Connection) {
+        let Connection {
+            peer,
+            address,
+            tx,
+            mut rx,
+            ..
+        } = connection;
+        self.open.insert(session, Open { peer, address, tx });
+        let inputs = self.inputs.clone();
+        tokio::spawn(async move {
+            while let Some((stream, bytes)) = rx.recv().await {
+                let message = Input::Message(session, of_quic(stream), bytes);
+                if inputs.send(message).await.is_err() {
+                    return;
+                }
+            }
+            let why = rx.ended().map_or("closed", |ended| ended.name());
+            // The hub has ended.
+            let _ = inputs.send(Input::Ended(session, why)).await;
+        });
+    }
+
+    /// Counts somebody who was not served.
+    pub(super) fn refuse(&mut self, reason: &'static str) {
+        *self.refused.entry(reason).or_default() += 1;
+    }
+
+    /// Who was not served, by reason.
+    pub(super) fn refused(&self) -> &BTreeMap<&'static str, u64> {
+        &self.refused
+    }
+
+    /// Where a session's peer is.
+    pub(super) fn address_of(&self, session: SessionId) -> Option<SocketAddr> {
+        Some(self.open.get(&session)?.address)
+    }
+
+    /// Sends a message. Returns whether the stream takes another; if not, [`Input::Writable`] says when it does.
+    pub(super) fn send(&self, transmit: Transmit) -> bool {
+        let Transmit {
+            session,
+            stream,
+            bytes,
+        } = transmit;
+        let Some(open) = self.open.get(&session) else {
+            return true;
+        };
+        let on = to_quic(stream);
+        if let Err(error) = open.tx.try_send(on, bytes) {
+            // An end is told by the reader. A stream that is full was said to be not writable.
+            tracing::debug!(session, %error, "message not sent");
+        }
+        if open.tx.is_writable(on) {
+            return true;
+        }
+        let (tx, inputs) = (open.tx.clone(), self.inputs.clone());
+        tokio::spawn(async move {
+            tx.writable(on).await;
+            // The hub has ended.
+            let _ = inputs.send(Input::Writable(session, stream)).await;
+        });
+        false
+    }
+
+    /// Closes a connection; the peer is told why.
+    pub(super) fn close(&mut self, session: SessionId, reason: &str) {
+        if let Some(open) = self.open.remove(&session) {
+            open.tx.close(reason);
+        }
+    }
+
+    /// A connection is over. Returns who was there, if it was not closed here.
+    pub(super) fn ended(&mut self, session: SessionId) -> Option<PeerId> {
+        self.feeding.retain(|_, fed_by| *fed_by != session);
+        Some(self.open.remove(&session)?.peer)
+    }
+
+    /// This session feeds us a cluster's state.
+    pub(super) fn fed_by(&mut self, cluster: ClusterId, session: SessionId) {
+        self.feeding.insert(cluster, session);
+    }
+
+    /// Keeps a connection to a hub of this cluster from now on. Returns the session with the one before, which is
+    /// closed.
+    pub(super) fn dial(
+        &mut self,
+        cluster: ClusterId,
+        name: String,
+        hubs: &[String],
+    ) -> Option<SessionId> {
+        let old = self.hang(cluster);
+        let targets: Vec<Target> = hubs.iter().filter_map(|hub| hub.parse().ok()).collect();
+        if targets.is_empty() {
+            return old;
+        }
+        let mut seed = [0; 8];
+        // Without any randomness all that is lost is that hubs do not dial at the same time.
+        let _ = getrandom::fill(&mut seed);
+        let (tls, expected) = (Arc::clone(&self.tls), Expected::HubOf(name));
+        let inputs = self.inputs.clone();
+        let task = tokio::spawn(async move {
+            let seed = u64::from_be_bytes(seed);
+            let mut dialer = Dialer::new(targets, tls, expected, Resolver::system(), seed);
+            loop {
+                let connection = dialer.connect().await;
+                let tx = connection.tx.clone();
+                if inputs
+                    .send(Input::Dialed(cluster, Box::new(connection)))
+                    .await
+                    .is_err()
+                {
+                    return;
+                }
+                tx.closed().await;
+            }
+        });
+        self.dials.insert(cluster, task.abort_handle());
+        old
+    }
+
+    /// Dials a cluster no more. Returns the session that was open, which is closed.
+    pub(super) fn hang(&mut self, cluster: ClusterId) -> Option<SessionId> {
+        if let Some(task) = self.dials.remove(&cluster) {
+            task.abort();
+        }
+        let session = self.feeding.remove(&cluster)?;
+        self.close(session, "dialed_elsewhere");
+        Some(session)
+    }
+}
+
+fn of_quic(stream: quic::Stream) -> Stream {
+    match stream {
+        quic::Stream::Changes => Stream::Changes,
+        quic::Stream::Bulk => Stream::Bulk,
+    }
+}
+
+fn to_quic(stream: Stream) -> quic::Stream {
+    match stream {
+        Stream::Changes => quic::Stream::Changes,
+        Stream::Bulk => quic::Stream::Bulk,
+    }
+}

@@ -1,0 +1,574 @@
+//! What a hub decides, without any I/O: whom it dials, whom it serves, what it takes of whom.
+//!
+//! The owner calls, then takes actions ([`Core::poll_action`]) and messages ([`Core::poll_transmit`]) until there are none,
+//! and comes back when [`Core::poll_timeout`] says. Frames and members come from who reads the source and the journal.
+
+use super::bump::{Bump, Judgement, Witness};
+use super::grants::{self, Grants};
+use super::journal::{Frame, Live};
+use super::manifest::{ClusterPeer, QuotaLimits};
+use super::members::MemberChange;
+use crate::kept::KeptOrigin;
+use crate::record::{Cluster, Incarnation, Key, Kind, LaneRecord, Record, Revision, Version};
+use crate::replica::{
+    Audience, Event, Filter, Limits, Replica, SessionId, Stats, Store, Stream, Transmit, Wanted,
+};
+use crate::trust::{PeerId, Role};
+use crate::wire::decode_record;
+use bytes::Bytes;
+use hawser_tunnel::node::{ClusterId, NodeIndex};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The most sessions of one peer: the one that it has, the one that takes its place, and one that is not known to be
+/// dead yet. A greater number closes the oldest.
+const MAX_SESSIONS_OF_PEER: usize = 3;
+
+/// What the owner is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Keep one connection to a hub of this cluster, and tell [`Core::dialed`] of it. Takes the place of what was said
+    /// of that cluster before.
+    Dial {
+        /// Whose hubs.
+        cluster: ClusterId,
+        /// That cluster's name, which must be in the hub's certificate.
+        name: String,
+        /// `HOST:PORT` each.
+        hubs: Vec<String>,
+    },
+    /// The cluster left: dial it no more.
+    Hang {
+        /// Which.
+        cluster: ClusterId,
+    },
+    /// Trust this CA of that cluster from now on; `None`: none.
+    Trust {
+        /// The cluster's name.
+        name: String,
+        /// PEM.
+        ca: Option<String>,
+    },
+    /// Close this connection, with this reason.
+    Close {
+        /// Which.
+        session: SessionId,
+        /// A name, for the other side too.
+        reason: &'static str,
+    },
+    /// Hand a node's lanes to who writes.
+    Announced {
+        /// The node's name.
+        node: String,
+        /// All of its lanes.
+        lanes: Vec<LaneRecord>,
+    },
+    /// Let who writes begin another incarnation.
+    Bump {
+        /// Which.
+        to: Incarnation,
+    },
+    /// Keep this of another cluster.
+    Keep {
+        /// Whose.
+        origin: ClusterId,
+        /// Of the newest state that was ever complete.
+        version: Version,
+        /// Whether the records are that state.
+        complete: bool,
+        /// What changed since the last time; `None`: gone.
+        changes: Vec<(Key, Option<(Revision, Bytes)>)>,
+    },
+    /// Keep nothing of this cluster any more.
+    Forget {
+        /// Which.
+        origin: ClusterId,
+    },
+    /// Another cluster's hub refused one of our records.
+    Refused {
+        /// Who.
+        by: PeerId,
+        /// Where the record is found.
+        key: Key,
+        /// The refusal's name.
+        reason: String,
+    },
+    /// We have all that this cluster has to tell.
+    Synced {
+        /// Which.
+        origin: ClusterId,
+    },
+}
+
+/// Why a peer is not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unwelcome {
+    /// No `ClusterPeer` has its cluster's name.
+    #[error("its cluster is no member")]
+    ClusterUnknown,
+    /// No `Node` has its name.
+    #[error("there is no node of that name")]
+    NodeUnknown,
+    /// A node of another cluster, or a hub of our own.
+    #[error("nobody of its role is served")]
+    RoleUnserved,
+}
+
+impl Unwelcome {
+    /// Its name in metrics and logs, and as the reason that the peer is told.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ClusterUnknown => "cluster_unknown",
+            Self::NodeUnknown => "node_unknown",
+            Self::RoleUnserved => "role_unserved",
+        }
+    }
+}
+
+/// A session, as for a status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Who is there.
+    pub peer: PeerId,
+    /// Whether we subscribe there; else it subscribes here.
+    pub feeds_us: bool,
+    witness: Option<Witness>,
+}
+
+#[derive(Debug)]
+struct Member {
+    name: String,
+    peer: Arc<ClusterPeer>,
+}
+
+/// A hub.
+#[derive(Debug)]
+pub struct Core {
+    own: Cluster,
+    quotas: QuotaLimits,
+    replica: Replica,
+    members: BTreeMap<ClusterId, Member>,
+    /// Indices of the own cluster's nodes.
+    nodes: BTreeMap<String, NodeIndex>,
+    node_names: BTreeMap<Key, String>,
+    sessions: BTreeMap<SessionId, Session>,
+    writes: bool,
+    bump: Bump,
+    /// Keys of other clusters that changed since the last `Reached`.
+    changed: BTreeMap<ClusterId, BTreeMap<Key, bool>>,
+    actions: VecDeque<Action>,
+}
+
+impl Core {
+    /// The hub of a cluster, with quotas for all others. It has no members yet, and no state.
+    pub fn new(own: Cluster, quotas: QuotaLimits) -> Self {
+        let gate = Grants::new(&own.prefixes, BTreeMap::new());
+        let limits = Limits {
+            quota: grants::quota(quotas, QuotaLimits::default()),
+            ..Limits::default()
+        };
+        let mut replica = Replica::new(limits, Box::new(gate));
+        replica.set_members(BTreeSet::new());
+        Self {
+            own,
+            quotas,
+            replica,
+            members: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            node_names: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            writes: false,
+            bump: Bump::default(),
+            changed: BTreeMap::new(),
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// Takes the own cluster's state as the journal has it. Call it once, before anybody is served.
+    pub fn load_own(&mut self, live: &Live) {
+        let records = live.records.iter();
+        let records =
+            records.map(|(key, (revision, value))| (*revision, key.clone(), value.clone()));
+        self.replica.load(self.own.id, live.version, true, records);
+        self.replica.own(self.own.id, live.version);
+        for (key, (_, value)) in &live.records {
+            self.note_node(key, Some(value));
+        }
+    }
+
+    /// Takes another cluster's state as it was kept. Call it after the members were told, before anybody is served.
+    pub fn load(&mut self, origin: ClusterId, kept: KeptOrigin) {
+        if self.members.contains_key(&origin) {
+            let KeptOrigin {
+                version,
+                complete,
+                records,
+            } = kept;
+            self.replica.load(origin, version, complete, records);
+        } else {
+            self.actions.push_back(Action::Forget { origin });
+        }
+    }
+
+    /// Takes a frame of the own cluster, which is on the disk already.
+    pub fn write(&mut self, frame: Frame) {
+        let ours = self.version();
+        if frame.version.incarnation > ours.incarnation {
+            self.replica.bump_incarnation(frame.version.incarnation);
+        }
+        self.replica.write(frame.version.revision, frame.changes);
+        self.drain_events(None);
+    }
+
+    /// Whether this replica of the hub is the one that writes.
+    pub fn set_writer(&mut self, writes: bool) {
+        self.writes = writes;
+    }
+
+    /// Takes a member that came, changed or left.
+    pub fn set_member(&mut self, change: MemberChange, now: Instant) {
+        let MemberChange { id, name, peer } = change;
+        let old = match &peer {
+            Some(peer) => {
+                let quota = grants::quota(peer.quotas, self.quotas);
+                self.replica.set_quota(id, quota);
+                let (name, peer) = (name.clone(), Arc::clone(peer));
+                self.members.insert(id, Member { name, peer })
+            }
+            None => self.members.remove(&id),
+        };
+        self.replica
+            .set_members(self.members.keys().copied().collect());
+        let peers = self.members.iter();
+        let peers = peers.map(|(id, member)| (*id, Arc::clone(&member.peer)));
+        let grants = Grants::new(&self.own.prefixes, peers.collect());
+        self.replica.set_gate(Box::new(grants), now);
+        if let Some(old) = &old
+            && (peer.is_none() || old.name != name)
+        {
+            self.close_all_of(&old.name, "cluster_left");
+            let (name, ca) = (old.name.clone(), None);
+            self.actions.push_back(Action::Trust { name, ca });
+        }
+        match peer {
+            None => self.actions.push_back(Action::Hang { cluster: id }),
+            Some(peer) => {
+                let same = old.filter(|old| old.name == name);
+                if same.as_ref().is_none_or(|old| old.peer.ca != peer.ca) {
+                    if same.is_some() {
+                        // Sessions that the old CA vouched for end with it.
+                        self.close_all_of(&name, "ca_changed");
+                    }
+                    self.actions.push_back(Action::Trust {
+                        name: name.clone(),
+                        ca: Some(peer.ca.clone()),
+                    });
+                }
+                if same.is_none_or(|old| old.peer.hubs != peer.hubs) {
+                    self.actions.push_back(Action::Dial {
+                        cluster: id,
+                        name,
+                        hubs: peer.hubs.clone(),
+                    });
+                }
+            }
+        }
+        self.drain_events(Some(now));
+    }
+
+    /// We have a connection to a hub of this cluster: subscribes there to what that cluster writes.
+    pub fn dialed(&mut self, session: SessionId, cluster: ClusterId, peer: PeerId, now: Instant) {
+        if self
+            .members
+            .get(&cluster)
+            .is_none_or(|member| member.name != peer.cluster)
+        {
+            let reason = Unwelcome::ClusterUnknown.name();
+            self.actions.push_back(Action::Close { session, reason });
+            return;
+        }
+        let (feeds_us, witness) = (true, None);
+        self.sessions.insert(
+            session,
+            Session {
+                peer,
+                feeds_us,
+                witness,
+            },
+        );
+        self.replica
+            .subscribe(session, Wanted::One(cluster), Filter::public(), now);
+    }
+
+    /// Somebody dialed us, and proved who it is: serves what it may have.
+    ///
+    /// # Errors
+    /// It may have nothing: close the connection with that name.
+    pub fn accepted(&mut self, session: SessionId, peer: PeerId) -> Result<(), Unwelcome> {
+        let own = peer.cluster == self.own.name;
+        let (audience, witness) = match (&peer.role, own) {
+            (Role::Node(name), true) => {
+                let node = *self.nodes.get(name).ok_or(Unwelcome::NodeUnknown)?;
+                (Audience::OwnAgent { node }, Witness::Agent(node))
+            }
+            (Role::Hub(_), false) => {
+                let mut members = self.members.iter();
+                let member = members.find(|(_, member)| member.name == peer.cluster);
+                let (&cluster, _) = member.ok_or(Unwelcome::ClusterUnknown)?;
+                (Audience::OtherHub { cluster }, Witness::Hub(cluster))
+            }
+            (Role::Node(_), false) | (Role::Hub(_), true) => return Err(Unwelcome::RoleUnserved),
+        };
+        let same = self.sessions.iter();
+        let same = same.filter(|(_, session)| !session.feeds_us && session.peer == peer);
+        let same: Vec<SessionId> = same.map(|(id, _)| *id).collect();
+        if same.len() >= MAX_SESSIONS_OF_PEER {
+            self.close(same[0], "too_many_sessions");
+        }
+        self.sessions.insert(
+            session,
+            Session {
+                peer,
+                feeds_us: false,
+                witness: Some(witness),
+            },
+        );
+        self.replica.publish(session, audience);
+        Ok(())
+    }
+
+    /// The connection is gone.
+    pub fn closed(&mut self, session: SessionId) {
+        if self.sessions.remove(&session).is_some() {
+            self.replica.close(session);
+            self.drain_events(None);
+        }
+    }
+
+    /// Takes a message.
+    pub fn handle_message(
+        &mut self,
+        session: SessionId,
+        stream: Stream,
+        bytes: Bytes,
+        now: Instant,
+    ) {
+        if !self.sessions.contains_key(&session) {
+            return;
+        }
+        let handled = self.replica.handle_message(session, stream, bytes, now);
+        self.drain_events(Some(now));
+        if let Err(reject) = handled {
+            self.close(session, reject.name());
+        }
+    }
+
+    /// Whether the transport takes more on a stream.
+    pub fn set_writable(&mut self, session: SessionId, stream: Stream, writable: bool) {
+        self.replica.set_writable(session, stream, writable);
+    }
+
+    /// The next message to send.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
+        self.replica.poll_transmit(now)
+    }
+
+    /// The next thing to do.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.replica.poll_timeout()
+    }
+
+    /// Looks after what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.replica.handle_timeout(now);
+        self.drain_events(Some(now));
+    }
+
+    /// The own cluster.
+    pub fn own(&self) -> &Cluster {
+        &self.own
+    }
+
+    /// Of the own cluster's state.
+    pub fn version(&self) -> Version {
+        self.store(self.own.id)
+            .map_or(Version::NONE, Store::version)
+    }
+
+    /// What is known of a cluster.
+    pub fn store(&self, origin: ClusterId) -> Option<&Store> {
+        self.replica.store(origin)
+    }
+
+    /// The clusters of which something is known.
+    pub fn origins(&self) -> impl Iterator<Item = ClusterId> {
+        self.replica.origins()
+    }
+
+    /// The name of a cluster.
+    pub fn name_of(&self, cluster: ClusterId) -> Option<&str> {
+        if cluster == self.own.id {
+            return Some(&self.own.name);
+        }
+        Some(&self.members.get(&cluster)?.name)
+    }
+
+    /// The sessions.
+    pub fn sessions(&self) -> &BTreeMap<SessionId, Session> {
+        &self.sessions
+    }
+
+    /// What was counted.
+    pub fn stats(&self) -> &Stats {
+        self.replica.stats()
+    }
+
+    fn close(&mut self, session: SessionId, reason: &'static str) {
+        self.closed(session);
+        self.actions.push_back(Action::Close { session, reason });
+    }
+
+    fn close_all_of(&mut self, cluster: &str, reason: &'static str) {
+        let sessions = self.sessions.iter();
+        let of_cluster = sessions.filter(|(_, session)| session.peer.cluster == cluster);
+        let of_cluster: Vec<SessionId> = of_cluster.map(|(id, _)| *id).collect();
+        for session in of_cluster {
+            self.close(session, reason);
+        }
+    }
+
+    /// Takes the replica's events. Without a time nobody can have claimed anything.
+    fn drain_events(&mut self, now: Option<Instant>) {
+        while let Some(event) = self.replica.poll_event() {
+            match event {
+                Event::InitApply { origin, key, value } | Event::Apply { origin, key, value } => {
+                    self.note(origin, key, Some(&value));
+                }
+                Event::Delete { origin, key } => self.note(origin, key, None),
+                Event::Reached {
+                    origin,
+                    version,
+                    complete,
+                } => self.reached(origin, version, complete),
+                Event::Forgotten { origin } => {
+                    self.changed.remove(&origin);
+                    self.actions.push_back(Action::Forget { origin });
+                }
+                Event::Ahead { seen, session, .. } => self.ahead(session, seen, now),
+                Event::Announced { session, lanes } => self.announced(session, lanes),
+                Event::Refused {
+                    session,
+                    key,
+                    reason,
+                    ..
+                } => {
+                    if let Some(by) = self.sessions.get(&session).map(|s| s.peer.clone()) {
+                        self.actions.push_back(Action::Refused { by, key, reason });
+                    }
+                }
+                Event::Synced { origin, .. } => {
+                    self.actions.push_back(Action::Synced { origin });
+                }
+                Event::Init { .. } | Event::InitDone { .. } => {}
+            }
+        }
+    }
+
+    fn note(&mut self, origin: ClusterId, key: Key, value: Option<&Bytes>) {
+        if origin == self.own.id {
+            self.note_node(&key, value);
+        } else {
+            let changed = self.changed.entry(origin).or_default();
+            changed.insert(key, value.is_some());
+        }
+    }
+
+    /// Remembers which node has which index.
+    fn note_node(&mut self, key: &Key, value: Option<&Bytes>) {
+        if key.kind() != Some(Kind::Node) {
+            return;
+        }
+        if let Some(old) = self.node_names.remove(key) {
+            self.nodes.remove(&old);
+            let gone = value.is_none();
+            let peer = PeerId::node(&self.own.name, &old);
+            if gone {
+                let sessions = self.sessions.iter();
+                let of_node = sessions.filter(|(_, session)| session.peer == peer);
+                let of_node: Vec<SessionId> = of_node.map(|(id, _)| *id).collect();
+                for session in of_node {
+                    self.close(session, Unwelcome::NodeUnknown.name());
+                }
+            }
+        }
+        if let Some(value) = value
+            && let Ok(Record::Node(node)) = decode_record(key, value)
+        {
+            self.nodes.insert(node.name.clone(), node.index);
+            self.node_names.insert(key.clone(), node.name);
+        }
+    }
+
+    fn reached(&mut self, origin: ClusterId, version: Version, complete: bool) {
+        if origin == self.own.id {
+            return;
+        }
+        let changed = self.changed.remove(&origin).unwrap_or_default();
+        let store = self.replica.store(origin);
+        let newest = |(key, there): (Key, bool)| {
+            let prefix = there.then(|| key.as_prefix());
+            let found = prefix.and_then(|prefix| store?.under(&prefix).next());
+            let found = found.filter(|(_, other, _)| *other == key);
+            let record = found.map(|(revision, _, value)| (revision, value));
+            (key, record)
+        };
+        let changes = changed.into_iter().map(newest).collect();
+        self.actions.push_back(Action::Keep {
+            origin,
+            version,
+            complete,
+            changes,
+        });
+    }
+
+    fn ahead(&mut self, session: SessionId, seen: Version, now: Option<Instant>) {
+        let witness = self
+            .sessions
+            .get(&session)
+            .and_then(|session| session.witness);
+        let (Some(who), Some(now), true) = (witness, now, self.writes) else {
+            return;
+        };
+        match self
+            .bump
+            .hear(who, seen, self.version(), self.nodes.len(), now)
+        {
+            Judgement::Wait => {}
+            Judgement::Bump(to) => self.actions.push_back(Action::Bump { to }),
+            Judgement::Implausible => self.close(session, "incarnation_implausible"),
+        }
+    }
+
+    fn announced(&mut self, session: SessionId, lanes: Vec<LaneRecord>) {
+        let peer = self.sessions.get(&session).map(|session| &session.peer);
+        // The replica takes this from our own agents alone.
+        if let Some(PeerId {
+            role: Role::Node(node),
+            ..
+        }) = peer
+        {
+            let node = node.clone();
+            self.actions.push_back(Action::Announced { node, lanes });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

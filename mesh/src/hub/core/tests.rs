@@ -1,0 +1,288 @@
+use super::*;
+use crate::record::{Namespace, Node};
+use crate::wire::encode_record;
+use std::time::Duration;
+
+fn id(number: u16) -> ClusterId {
+    ClusterId::new(number).unwrap()
+}
+
+fn cluster(number: u16) -> Cluster {
+    Cluster {
+        id: id(number),
+        name: format!("c{number}"),
+        prefixes: vec![format!("10.{number}.0.0/16").parse().unwrap()],
+    }
+}
+
+fn member(number: u16) -> MemberChange {
+    MemberChange {
+        id: id(number),
+        name: format!("c{number}"),
+        peer: Some(Arc::new(ClusterPeer {
+            id: id(number),
+            pod_cidrs: cluster(number).prefixes,
+            service_cidrs: Vec::new(),
+            namespaces: None,
+            hubs: vec![format!("c{number}:6082")],
+            ca: "ca".to_owned(),
+            quotas: QuotaLimits::default(),
+        })),
+    }
+}
+
+fn node(cluster: u16, number: u16) -> (Key, Bytes) {
+    let record = Record::Node(Node {
+        index: NodeIndex::new(number).unwrap(),
+        name: format!("n{number}"),
+        prefixes: vec![format!("10.{cluster}.{number}.0/24").parse().unwrap()],
+        lanes: Vec::new(),
+    });
+    (record.key(), encode_record(&record))
+}
+
+fn frame(revision: u64, changes: Vec<(Key, Option<Bytes>)>) -> Frame {
+    Frame {
+        version: Version::new(1, revision),
+        changes,
+    }
+}
+
+/// A hub with members and a first node.
+fn hub(number: u16, others: &[u16], now: Instant) -> Core {
+    let mut core = Core::new(cluster(number), QuotaLimits::default());
+    let mut live = Live::default();
+    let (key, value) = node(number, 1);
+    live.apply(&frame(1, vec![(key, Some(value))]));
+    core.load_own(&live);
+    for other in others {
+        core.set_member(member(*other), now);
+    }
+    core.set_writer(true);
+    core
+}
+
+fn actions(core: &mut Core) -> Vec<Action> {
+    std::iter::from_fn(|| core.poll_action()).collect()
+}
+
+/// Two ends of one session, by the same number.
+fn carry(one: &mut Core, other: &mut Core, now: Instant) {
+    loop {
+        let sent = one.poll_transmit(now).map(|t| (t, true));
+        let sent = sent.or_else(|| other.poll_transmit(now).map(|t| (t, false)));
+        match sent {
+            None => return,
+            Some((t, true)) => other.handle_message(t.session, t.stream, t.bytes, now),
+            Some((t, false)) => one.handle_message(t.session, t.stream, t.bytes, now),
+        }
+    }
+}
+
+fn hub_id(number: u16) -> PeerId {
+    PeerId::hub(format!("c{number}"), "hub-1")
+}
+
+/// c2 dials c1 and subscribes there.
+fn dial(subscriber: &mut Core, publisher: &mut Core, session: SessionId, now: Instant) {
+    let (here, there) = (subscriber.own().id, publisher.own().id);
+    subscriber.dialed(session, there, hub_id(there.into()), now);
+    publisher.accepted(session, hub_id(here.into())).unwrap();
+    carry(subscriber, publisher, now);
+}
+
+#[test]
+fn a_hub_learns_another_cluster_and_keeps_what_it_learned() {
+    let now = Instant::now();
+    let (mut one, mut two) = (hub(1, &[2], now), hub(2, &[1], now));
+    let told = actions(&mut two);
+    assert!(told.contains(&Action::Dial {
+        cluster: id(1),
+        name: "c1".to_owned(),
+        hubs: vec!["c1:6082".to_owned()],
+    }));
+    dial(&mut two, &mut one, 7, now);
+    let (key, value) = node(1, 1);
+    assert_eq!(two.store(id(1)).unwrap().get(&key), Some(value.clone()));
+    let kept: Vec<_> = actions(&mut two)
+        .into_iter()
+        .filter_map(|action| {
+            let Action::Keep {
+                complete: true,
+                changes,
+                version,
+                ..
+            } = action
+            else {
+                return None;
+            };
+            Some((version, changes))
+        })
+        .collect();
+    let expected = vec![(key, Some((Revision(1), value)))];
+    assert!(kept.contains(&(Version::new(1, 1), expected)), "{kept:?}");
+    let (key, value) = node(1, 2);
+    one.write(frame(2, vec![(key.clone(), Some(value.clone()))]));
+    carry(&mut two, &mut one, now);
+    assert_eq!(two.store(id(1)).unwrap().get(&key), Some(value));
+    assert_eq!(two.store(id(1)).unwrap().version(), Version::new(1, 2));
+}
+
+#[test]
+fn private_records_and_those_outside_the_grant_stay_out_and_the_rest_is_taken() {
+    let now = Instant::now();
+    let (mut one, mut two) = (hub(1, &[2], now), hub(2, &[1], now));
+    let stranger = node(3, 9);
+    let namespace = Record::Namespace(Namespace {
+        name: "shop".to_owned(),
+        labels: BTreeMap::new(),
+    });
+    let namespace = (namespace.key(), encode_record(&namespace));
+    let good = node(1, 2);
+    let all = [stranger.clone(), namespace.clone(), good.clone()];
+    let changes = all.map(|(key, value)| (key, Some(value)));
+    one.write(frame(2, changes.into()));
+    dial(&mut two, &mut one, 7, now);
+    let store = two.store(id(1)).unwrap();
+    assert_eq!(store.get(&good.0), Some(good.1));
+    assert_eq!(store.get(&stranger.0), None);
+    assert_eq!(store.get(&namespace.0), None);
+    assert_eq!(store.refused(), 1);
+    assert_eq!(two.stats().refusals["prefix_outside_grant"], 1);
+    let told = actions(&mut one);
+    let refused = |action: &Action| matches!(action, Action::Refused { reason, .. } if reason == "prefix_outside_grant");
+    assert!(told.iter().any(refused), "the source is told: {told:?}");
+}
+
+#[test]
+fn who_is_no_member_no_node_or_of_another_role_is_not_served() {
+    let now = Instant::now();
+    let mut core = hub(1, &[2], now);
+    let node = |cluster: &str, name: &str| PeerId::node(cluster, name);
+    for (peer, expected) in [
+        (hub_id(2), Ok(())),
+        (hub_id(3), Err(Unwelcome::ClusterUnknown)),
+        (hub_id(1), Err(Unwelcome::RoleUnserved)),
+        (node("c1", "n1"), Ok(())),
+        (node("c1", "n9"), Err(Unwelcome::NodeUnknown)),
+        (node("c2", "n1"), Err(Unwelcome::RoleUnserved)),
+    ] {
+        let session = core.sessions().len() as u64 + 100;
+        assert_eq!(core.accepted(session, peer), expected);
+    }
+}
+
+#[test]
+fn a_member_that_leaves_is_hung_up_and_forgotten() {
+    let now = Instant::now();
+    let (mut one, mut two) = (hub(1, &[2], now), hub(2, &[1], now));
+    dial(&mut two, &mut one, 7, now);
+    actions(&mut two);
+    let gone = MemberChange {
+        peer: None,
+        ..member(1)
+    };
+    two.set_member(gone, now);
+    assert!(two.store(id(1)).is_none());
+    let told = actions(&mut two);
+    for expected in [
+        Action::Forget { origin: id(1) },
+        Action::Hang { cluster: id(1) },
+        Action::Trust {
+            name: "c1".to_owned(),
+            ca: None,
+        },
+        Action::Close {
+            session: 7,
+            reason: "cluster_left",
+        },
+    ] {
+        assert!(told.contains(&expected), "{expected:?} in {told:?}");
+    }
+}
+
+#[test]
+fn a_grant_that_changes_judges_what_is_here_again() {
+    let now = Instant::now();
+    let (mut one, mut two) = (hub(1, &[2], now), hub(2, &[1], now));
+    dial(&mut two, &mut one, 7, now);
+    let grant = |prefix: &str| {
+        let mut change = member(1);
+        let peer = change.peer.take().unwrap();
+        let pod_cidrs = vec![prefix.parse().unwrap()];
+        change.peer = Some(Arc::new(ClusterPeer {
+            pod_cidrs,
+            ..(*peer).clone()
+        }));
+        change
+    };
+    let (key, value) = node(1, 1);
+    two.set_member(grant("10.1.128.0/17"), now);
+    assert_eq!(two.store(id(1)).unwrap().get(&key), None);
+    carry(&mut two, &mut one, now);
+    assert_eq!(two.store(id(1)).unwrap().get(&key), None);
+    two.set_member(grant("10.1.0.0/16"), now);
+    carry(&mut two, &mut one, now);
+    assert_eq!(two.store(id(1)).unwrap().get(&key), Some(value));
+}
+
+#[test]
+fn a_restored_source_begins_another_incarnation_when_another_hub_says_so() {
+    let mut now = Instant::now();
+    let (mut one, mut two) = (hub(1, &[2], now), hub(2, &[1], now));
+    for revision in 2..30 {
+        let (key, value) = node(1, u16::try_from(revision).unwrap());
+        one.write(frame(revision, vec![(key, Some(value))]));
+    }
+    dial(&mut two, &mut one, 7, now);
+    assert_eq!(two.store(id(1)).unwrap().version(), Version::new(1, 29));
+    // Back from a backup of the first day.
+    let mut one = hub(1, &[2], now);
+    two.closed(7);
+    dial(&mut two, &mut one, 8, now);
+    actions(&mut one);
+    let mut bump = None;
+    for _ in 0..20 {
+        now += Duration::from_secs(1);
+        one.handle_timeout(now);
+        two.handle_timeout(now);
+        carry(&mut two, &mut one, now);
+        bump = bump.or_else(|| {
+            actions(&mut one).into_iter().find_map(|action| {
+                let Action::Bump { to } = action else {
+                    return None;
+                };
+                Some(to)
+            })
+        });
+    }
+    assert_eq!(bump, Some(Incarnation(2)));
+    assert_eq!(two.store(id(1)).unwrap().len(), 29, "nothing goes back");
+    one.write(Frame {
+        version: Version::new(2, 2),
+        changes: Vec::new(),
+    });
+    carry(&mut two, &mut one, now);
+    assert_eq!(two.store(id(1)).unwrap().version(), Version::new(2, 2));
+    assert_eq!(two.store(id(1)).unwrap().len(), 1);
+}
+
+#[test]
+fn a_replica_that_follows_never_bumps() {
+    let mut core = hub(1, &[2], Instant::now());
+    core.set_writer(false);
+    core.accepted(5, hub_id(2)).unwrap();
+    core.ahead(5, Version::new(1, 900), Some(Instant::now()));
+    let told = actions(&mut core);
+    let is_bump = |action: &Action| matches!(action, Action::Bump { .. });
+    assert!(!told.iter().any(is_bump));
+    core.set_writer(true);
+    core.ahead(5, Version::new(5000, 1), Some(Instant::now()));
+    assert_eq!(
+        actions(&mut core),
+        [Action::Close {
+            session: 5,
+            reason: "incarnation_implausible"
+        }]
+    );
+}

@@ -1,0 +1,159 @@
+//! `ClusterPeer`: another cluster, and what it may announce.
+
+use super::document::Ground;
+use crate::config::{Fault, Rule, clusters, prefix};
+use crate::trust::Trust;
+use hawser_tunnel::node::ClusterId;
+use ipnet::IpNet;
+use serde::Deserialize;
+use std::collections::BTreeSet;
+
+/// Another cluster: its grant, and where its hubs are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterPeer {
+    /// Unique in the clusterset.
+    pub id: ClusterId,
+    /// Its pods have addresses of these only. Sorted, each once.
+    pub pod_cidrs: Vec<IpNet>,
+    /// Its services have virtual IPs of these only. Sorted, each once.
+    pub service_cidrs: Vec<IpNet>,
+    /// Services and pods of these namespaces may be announced; `None`: of all.
+    pub namespaces: Option<BTreeSet<String>>,
+    /// `HOST:PORT` each; none: it must dial us.
+    pub hubs: Vec<String>,
+    /// Its CA's certificates, in PEM.
+    pub ca: String,
+    /// How much it may announce, where that differs from the hub's own settings.
+    pub quotas: QuotaLimits,
+}
+
+/// How much an origin may announce. `None`: as the hub says for all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct QuotaLimits {
+    /// Records.
+    pub records: Option<u32>,
+    /// Bytes of keys and values.
+    pub bytes: Option<u64>,
+    /// Changes a second, lasting.
+    pub changes_per_second: Option<u32>,
+    /// Changes at once.
+    pub burst: Option<u32>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Spec {
+    cluster_id: String,
+    pod_cidrs: Vec<String>,
+    #[serde(default)]
+    service_cidrs: Vec<String>,
+    namespaces: Option<Vec<String>>,
+    #[serde(default)]
+    hubs: Vec<String>,
+    ca: String,
+    #[serde(default)]
+    quotas: QuotaLimits,
+}
+
+/// Ranges that no cluster has: the mesh's own, and those that are no unicast addresses of a network.
+const PROTECTED: [&str; 8] = [
+    "0.0.0.0/8",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "224.0.0.0/4",
+    "240.0.0.0/4",
+    "::/127",
+    "fe80::/10",
+    "ff00::/8",
+];
+
+/// The range that no cluster can have and that a prefix touches.
+pub(crate) fn protected(prefix: IpNet) -> Option<IpNet> {
+    let ranges = PROTECTED.iter().map(|text| {
+        text.parse::<IpNet>()
+            .expect("the constants above are prefixes")
+    });
+    let mut ranges = ranges.filter(|range| overlaps(*range, prefix));
+    ranges.next()
+}
+
+/// Whether two prefixes share an address.
+pub(crate) fn overlaps(one: IpNet, other: IpNet) -> bool {
+    one.contains(&other) || other.contains(&one)
+}
+
+pub(super) fn check(spec: Spec, name: &str, ground: &Ground) -> Result<ClusterPeer, Fault> {
+    let id = clusters::cluster_id("spec.clusterId", &spec.cluster_id)?;
+    if id == ground.cluster || name == ground.name {
+        return Err(Fault::new("spec.clusterId", id, Rule::PeerIsOwnCluster));
+    }
+    let pod_cidrs = prefixes("spec.podCidrs", &spec.pod_cidrs)?;
+    for prefix in &pod_cidrs {
+        if let Some(own) = ground.pod_cidrs.iter().find(|own| overlaps(**own, *prefix)) {
+            let rule = Rule::PeerPrefixOwn { own: *own };
+            return Err(Fault::new("spec.podCidrs", prefix, rule));
+        }
+    }
+    let service_cidrs = prefixes("spec.serviceCidrs", &spec.service_cidrs)?;
+    let namespaces = match spec.namespaces {
+        None => None,
+        Some(names) => {
+            for name in &names {
+                if crate::record::check_label(name).is_err() {
+                    return Err(Fault::new("spec.namespaces", name, Rule::ClusterName));
+                }
+            }
+            Some(names.into_iter().collect())
+        }
+    };
+    for hub in &spec.hubs {
+        check_target("spec.hubs", hub)?;
+    }
+    if let Err(error) = Trust::new("any").set(name, &spec.ca) {
+        let what = error.to_string();
+        return Err(Fault::new("spec.ca", "", Rule::Ca { what }));
+    }
+    Ok(ClusterPeer {
+        id,
+        pod_cidrs,
+        service_cidrs,
+        namespaces,
+        hubs: spec.hubs,
+        ca: spec.ca,
+        quotas: spec.quotas,
+    })
+}
+
+fn prefixes(field: &str, texts: &[String]) -> Result<Vec<IpNet>, Fault> {
+    let mut prefixes = BTreeSet::new();
+    for (at, text) in texts.iter().enumerate() {
+        let field = format!("{field}[{at}]");
+        let prefix = prefix::parse(&field, text)?;
+        if let Some(range) = protected(prefix) {
+            return Err(Fault::new(field, text, Rule::PrefixProtected { range }));
+        }
+        if !prefixes.insert(prefix) {
+            return Err(Fault::new(field, text, Rule::Twice));
+        }
+    }
+    Ok(prefixes.into_iter().collect())
+}
+
+/// Checks `HOST:PORT`, where the host is a name or an address, IPv6 in brackets.
+fn check_target(field: &str, text: &str) -> Result<(), Fault> {
+    if text
+        .parse::<std::net::SocketAddr>()
+        .is_ok_and(|a| a.port() != 0)
+    {
+        return Ok(());
+    }
+    let fits = text.rsplit_once(':').is_some_and(|(host, port)| {
+        crate::record::check_name(&host.to_ascii_lowercase()).is_ok()
+            && port.parse::<u16>().is_ok_and(|port| port != 0)
+    });
+    if fits {
+        return Ok(());
+    }
+    Err(Fault::new(field, text, Rule::NotTarget))
+}

@@ -1,0 +1,155 @@
+//! The other clusters, each with an ID and prefixes of its own: who came first, keeps them.
+
+use super::manifest::{ClusterPeer, overlaps};
+use hawser_tunnel::node::ClusterId;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A member that came, changed or left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberChange {
+    /// The cluster.
+    pub id: ClusterId,
+    /// Its name.
+    pub name: String,
+    /// `None`: it left.
+    pub peer: Option<Arc<ClusterPeer>>,
+}
+
+/// Which `ClusterPeer` objects count.
+#[derive(Debug, Default)]
+pub struct Members {
+    accepted: BTreeMap<String, Arc<ClusterPeer>>,
+    /// Those that take what another one has, and why.
+    refused: BTreeMap<String, (Arc<ClusterPeer>, String)>,
+}
+
+impl Members {
+    /// The members, by name.
+    pub fn accepted(&self) -> &BTreeMap<String, Arc<ClusterPeer>> {
+        &self.accepted
+    }
+
+    /// Objects that do not count, by name, with the reason. What they said before, stands.
+    pub fn refused(&self) -> impl Iterator<Item = (&str, &str)> {
+        let refused = self.refused.iter();
+        refused.map(|(name, (_, why))| (name.as_str(), why.as_str()))
+    }
+
+    /// Takes the newest state of an object; `None`: it is gone. Returns what follows from it, those that left first.
+    pub fn set(&mut self, name: &str, peer: Option<Arc<ClusterPeer>>) -> Vec<MemberChange> {
+        let mut changes = Vec::new();
+        self.refused.remove(name);
+        match peer {
+            Some(peer) => self.accept(name, peer, &mut changes),
+            None => changes.extend(self.leave(name)),
+        }
+        // What gave way may have room now.
+        for (name, (peer, _)) in std::mem::take(&mut self.refused) {
+            self.accept(&name, peer, &mut changes);
+        }
+        changes
+    }
+
+    fn leave(&mut self, name: &str) -> Option<MemberChange> {
+        let old = self.accepted.remove(name)?;
+        Some(MemberChange {
+            id: old.id,
+            name: name.to_owned(),
+            peer: None,
+        })
+    }
+
+    fn accept(&mut self, name: &str, peer: Arc<ClusterPeer>, changes: &mut Vec<MemberChange>) {
+        if let Some(why) = self.conflict(name, &peer) {
+            self.refused.insert(name.to_owned(), (peer, why));
+            return;
+        }
+        match self.accepted.get(name) {
+            Some(old) if *old == peer => return,
+            Some(old) if old.id != peer.id => changes.extend(self.leave(name)),
+            Some(_) | None => {}
+        }
+        self.accepted.insert(name.to_owned(), Arc::clone(&peer));
+        changes.push(MemberChange {
+            id: peer.id,
+            name: name.to_owned(),
+            peer: Some(peer),
+        });
+    }
+
+    fn conflict(&self, name: &str, peer: &ClusterPeer) -> Option<String> {
+        let mut others = self.accepted.iter().filter(|(other, _)| *other != name);
+        others.find_map(|(other, known)| {
+            if known.id == peer.id {
+                return Some(format!(
+                    "spec.clusterId: {}: is also the id of cluster {other}; give each its own",
+                    peer.id
+                ));
+            }
+            let all = |peer: &ClusterPeer| {
+                let cidrs = peer.pod_cidrs.iter().chain(&peer.service_cidrs);
+                cidrs.copied().collect::<Vec<_>>()
+            };
+            let known = all(known);
+            let mut prefixes = all(peer).into_iter();
+            let clash = prefixes.find(|prefix| known.iter().any(|had| overlaps(*had, *prefix)))?;
+            Some(format!(
+                "spec.podCidrs: {clash}: overlaps a prefix of cluster {other}; give each its own"
+            ))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::manifest::QuotaLimits;
+
+    fn peer(id: u16, prefix: &str) -> Arc<ClusterPeer> {
+        Arc::new(ClusterPeer {
+            id: ClusterId::new(id).unwrap(),
+            pod_cidrs: vec![prefix.parse().unwrap()],
+            service_cidrs: Vec::new(),
+            namespaces: None,
+            hubs: Vec::new(),
+            ca: String::new(),
+            quotas: QuotaLimits::default(),
+        })
+    }
+
+    fn names(changes: &[MemberChange]) -> Vec<String> {
+        let sign = |change: &MemberChange| if change.peer.is_some() { '+' } else { '-' };
+        let name = |change| format!("{}{}", sign(change), change.name);
+        changes.iter().map(name).collect()
+    }
+
+    #[test]
+    fn who_came_first_keeps_its_id_and_prefixes() {
+        let mut members = Members::default();
+        assert_eq!(
+            names(&members.set("west", Some(peer(2, "10.2.0.0/16")))),
+            ["+west"]
+        );
+        assert!(
+            members
+                .set("alien", Some(peer(2, "10.3.0.0/16")))
+                .is_empty()
+        );
+        assert!(members.set("b", Some(peer(3, "10.2.8.0/24"))).is_empty());
+        let refused: Vec<_> = members.refused().map(|(name, _)| name).collect();
+        assert_eq!(refused, ["alien", "b"]);
+        let changes = members.set("west", None);
+        assert_eq!(names(&changes), ["-west", "+alien", "+b"]);
+        assert_eq!(members.refused().count(), 0);
+    }
+
+    #[test]
+    fn a_changed_id_is_another_member() {
+        let mut members = Members::default();
+        members.set("west", Some(peer(2, "10.2.0.0/16")));
+        let changes = members.set("west", Some(peer(4, "10.2.0.0/16")));
+        assert_eq!(names(&changes), ["-west", "+west"]);
+        assert!(members.set("west", Some(peer(4, "10.2.0.0/16"))).is_empty());
+    }
+}

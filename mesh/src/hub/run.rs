@@ -1,0 +1,414 @@
+//! The hub's shell: sockets, connections and clocks around [`Core`].
+
+use super::connections::{Connections, Input};
+use super::core::{Action, Core};
+pub use super::scribe::{JournalFault, ScribeError};
+use super::scribe::{Order, Report, Scribe};
+use super::status::{Question, StatusSocket, answer};
+use crate::config::hub_yaml::HubConfig;
+use crate::io::config_file::ConfigFile;
+use crate::io::pem_file::{self, PemFault};
+use crate::io::quic::{Listener, Tls};
+use crate::kept::{Kept, KeptError};
+use crate::trust::{Credentials, Role, Trust};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+/// How often certificates are looked at: they are renewed hours before they end.
+const RENEWAL: Duration = Duration::from_secs(5);
+/// How much is taken in before answers go out: what came together is answered together.
+const BATCH: usize = 256;
+
+/// Why a hub ended or did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HubError {
+    /// A certificate or a key is of no use.
+    #[error(transparent)]
+    Pem(#[from] PemFault),
+    /// The certificate is another's.
+    #[error(
+        "tls.certificate: is for {found}; must be for a hub of cluster {cluster} in {clusterset}; issue it with `hawser ca hub`"
+    )]
+    Certificate {
+        /// Whom it is for.
+        found: String,
+        /// The own cluster.
+        cluster: String,
+        /// The clusterset.
+        clusterset: String,
+    },
+    /// The address cannot be had.
+    #[error("failed to listen on {address}")]
+    Listen {
+        /// As configured.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// What was learned of other clusters cannot be kept.
+    #[error("failed to keep other clusters' state")]
+    Kept(#[from] KeptError),
+    /// The journal or the state directory is of no use.
+    #[error(transparent)]
+    Scribe(#[from] ScribeError),
+    /// The system does not let us.
+    #[error("failed to {what}")]
+    System {
+        /// What was being done.
+        what: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Reads the certificates of a configuration, and checks that they are this hub's.
+///
+/// # Errors
+/// One line each, with field, value, rule and fix.
+pub fn check(config: &HubConfig) -> Result<(Credentials, Trust), HubError> {
+    let fields = ("tls.certificate", "tls.key");
+    let credentials = pem_file::credentials(&config.certificate, &config.key, fields)?;
+    let id = credentials.id();
+    let fits = id.cluster == config.cluster.name
+        && matches!(id.role, Role::Hub(_))
+        && credentials.clusterset() == config.clusterset;
+    if !fits {
+        return Err(HubError::Certificate {
+            found: id.uri(credentials.clusterset()),
+            cluster: config.cluster.name.clone(),
+            clusterset: config.clusterset.clone(),
+        });
+    }
+    let mut trust = Trust::new(config.clusterset.clone());
+    pem_file::trust_ca(&mut trust, &config.cluster.name, &config.ca, "tls.ca")?;
+    Ok((credentials, trust))
+}
+
+/// Runs a hub until it is told to end.
+///
+/// # Errors
+/// It could not start, or its disk failed.
+pub async fn run(config: HubConfig) -> Result<(), HubError> {
+    let config = Arc::new(config);
+    let mut hub = Hub::start(Arc::clone(&config)).await?;
+    let ended = hub.serve().await;
+    hub.end().await;
+    ended
+}
+
+struct Hub {
+    config: Arc<HubConfig>,
+    core: Core,
+    tls: Arc<Tls>,
+    trust: Trust,
+    files: [ConfigFile; 2],
+    listener: Listener,
+    connections: Connections,
+    inputs: tokio::sync::mpsc::Receiver<Input>,
+    kept: Kept,
+    orders: mpsc::Sender<Order>,
+    reports: UnboundedReceiver<Report>,
+    status: StatusSocket,
+    source: (usize, Vec<String>),
+    writes: bool,
+}
+
+impl Hub {
+    async fn start(config: Arc<HubConfig>) -> Result<Self, HubError> {
+        let (credentials, trust) = check(&config)?;
+        let name = match &credentials.id().role {
+            Role::Hub(name) | Role::Node(name) => name.clone(),
+        };
+        let files = [&config.certificate, &config.key].map(|path| ConfigFile::new(path));
+        let tls = Tls::new(credentials, trust.clone());
+        let address = config.listen;
+        let listen = |source| HubError::Listen { address, source };
+        let listener = Listener::bind(address, Arc::clone(&tls)).map_err(listen)?;
+        let port = listener.local_address().map_err(listen)?.port();
+        let (orders, taken) = mpsc::channel();
+        let (reporter, mut reports) = unbounded_channel();
+        let scribe = Scribe::open(Arc::clone(&config), &orders, reporter)?;
+        let status = StatusSocket::open(&config.state_directory.join(format!("hub-{port}.sock")))
+            .map_err(system("listen for status requests"))?;
+        std::thread::Builder::new()
+            .name("hub-scribe".to_owned())
+            .spawn(move || scribe.run(&taken))
+            .map_err(system("start a thread"))?;
+        let path = config
+            .state_directory
+            .join(format!("kept-{name}-{port}.redb"));
+        let opened = tokio::task::spawn_blocking(move || Kept::open(&path)).await;
+        let opened = opened
+            .map_err(io::Error::other)
+            .map_err(system("open a file"))?;
+        let (kept, loaded) = opened?;
+        let mut core = Core::new(config.cluster.clone(), config.quotas);
+        let mut source = (0, Vec::new());
+        let mut writes = false;
+        tracing::info!(
+            cluster = %config.cluster.name, id = %config.cluster.id, hub = name, port, "waiting for the journal"
+        );
+        loop {
+            match reports.recv().await {
+                Some(Report::Own(live)) => {
+                    core.load_own(&live);
+                    break;
+                }
+                Some(Report::Member(change)) => core.set_member(change, Instant::now()),
+                Some(Report::Writes) => writes = true,
+                Some(Report::Source(objects, complaints)) => source = (objects, complaints),
+                Some(Report::Failed(error)) => return Err(error.into()),
+                // The own state comes before its changes.
+                Some(Report::Frame(_)) => {}
+                None => {
+                    let error = io::Error::other("its reader ended");
+                    return Err(system("read the journal")(error));
+                }
+            }
+        }
+        for (origin, kept) in loaded.origins {
+            core.load(origin, kept);
+        }
+        core.set_writer(writes);
+        let (inputs, taken_inputs) = tokio::sync::mpsc::channel(BATCH);
+        let connections = Connections::new(inputs, Arc::clone(&tls));
+        tracing::info!(version = %core.version(), "serving");
+        Ok(Self {
+            config,
+            core,
+            tls,
+            trust,
+            files,
+            listener,
+            connections,
+            inputs: taken_inputs,
+            kept,
+            orders,
+            reports,
+            status,
+            source,
+            writes,
+        })
+    }
+
+    async fn serve(&mut self) -> Result<(), HubError> {
+        let open = |kind| signal(kind).map_err(system("handle signals"));
+        let mut terminate: Signal = open(SignalKind::terminate())?;
+        let mut interrupt = open(SignalKind::interrupt())?;
+        let mut hang_up = open(SignalKind::hangup())?;
+        let mut renewal = tokio::time::interval(RENEWAL);
+        loop {
+            self.act();
+            let deadline = self.core.poll_timeout().map(tokio::time::Instant::from_std);
+            tokio::select! {
+                input = self.inputs.recv() => {
+                    let mut next = input;
+                    for _ in 0..BATCH {
+                        let Some(input) = next else { break };
+                        self.take(input);
+                        next = self.inputs.try_recv().ok();
+                    }
+                    if let Some(input) = next {
+                        self.take(input);
+                    }
+                }
+                report = self.reports.recv() => match report {
+                    Some(report) => self.hear(report)?,
+                    None => return Ok(()),
+                },
+                Some(connection) = self.listener.accept() => {
+                    let session = self.connections.next_session();
+                    match self.core.accepted(session, connection.peer.clone()) {
+                        Ok(()) => self.connections.add(session, connection),
+                        Err(unwelcome) => {
+                            tracing::info!(peer = ?connection.peer, reason = unwelcome.name(), "connection refused");
+                            self.connections.refuse(unwelcome.name());
+                            connection.tx.close(unwelcome.name());
+                        }
+                    }
+                }
+                Some(question) = self.status.next() => self.reply(question),
+                () = sleep_until(deadline) => self.core.handle_timeout(Instant::now()),
+                _ = renewal.tick() => self.renew(false),
+                _ = hang_up.recv() => self.renew(true),
+                _ = terminate.recv() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
+            }
+        }
+    }
+
+    async fn end(mut self) {
+        tracing::info!("ending");
+        self.listener.close("going_away").await;
+        // The scribe may have ended before.
+        let _ = self.orders.send(Order::Stop);
+        let kept = self.kept;
+        let flushed = tokio::task::spawn_blocking(move || kept.flush()).await;
+        if let Ok(Err(error)) = flushed {
+            tracing::warn!(%error, "the last changes of other clusters were not kept");
+        }
+    }
+
+    /// Does what the core wants, and sends what it has to say.
+    fn act(&mut self) {
+        loop {
+            while let Some(action) = self.core.poll_action() {
+                self.perform(action);
+            }
+            let Some(transmit) = self.core.poll_transmit(Instant::now()) else {
+                if let Some(action) = self.core.poll_action() {
+                    self.perform(action);
+                    continue;
+                }
+                return;
+            };
+            let (session, stream) = (transmit.session, transmit.stream);
+            if !self.connections.send(transmit) {
+                self.core.set_writable(session, stream, false);
+            }
+        }
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Dial {
+                cluster,
+                name,
+                hubs,
+            } => {
+                if let Some(old) = self.connections.dial(cluster, name, &hubs) {
+                    self.core.closed(old);
+                }
+            }
+            Action::Hang { cluster } => {
+                if let Some(old) = self.connections.hang(cluster) {
+                    self.core.closed(old);
+                }
+            }
+            Action::Trust { name, ca } => {
+                match &ca {
+                    Some(pem) => {
+                        if let Err(error) = self.trust.set(&name, pem) {
+                            tracing::warn!(cluster = name, %error, "its CA is of no use");
+                        }
+                    }
+                    None => self.trust.remove(&name),
+                }
+                self.tls.set_trust(self.trust.clone());
+            }
+            Action::Close { session, reason } => {
+                tracing::info!(session, reason, "connection closed");
+                self.connections.close(session, reason);
+            }
+            Action::Announced { node, lanes } => self.order(Order::Lanes(node, lanes)),
+            Action::Bump { to } => self.order(Order::Bump(to)),
+            Action::Keep {
+                origin,
+                version,
+                complete,
+                changes,
+            } => self.kept.note(origin, version, complete, changes),
+            Action::Forget { origin } => self.kept.forget(origin),
+            Action::Refused { by, key, reason } => {
+                tracing::warn!(?by, %key, reason, "one of our records was refused");
+            }
+            Action::Synced { origin } => {
+                let name = self.core.name_of(origin).unwrap_or_default();
+                tracing::info!(cluster = name, "cluster known");
+            }
+        }
+    }
+
+    fn order(&self, order: Order) {
+        // When the scribe ended, its report says why.
+        let _ = self.orders.send(order);
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Message(session, stream, bytes) => {
+                self.core
+                    .handle_message(session, stream, bytes, Instant::now());
+            }
+            Input::Writable(session, stream) => self.core.set_writable(session, stream, true),
+            Input::Ended(session, why) => {
+                if let Some(peer) = self.connections.ended(session) {
+                    tracing::info!(session, ?peer, why, "connection ended");
+                }
+                self.core.closed(session);
+            }
+            Input::Dialed(cluster, connection) => {
+                let session = self.connections.next_session();
+                tracing::info!(session, peer = ?connection.peer, address = %connection.address, "connected");
+                let peer = connection.peer.clone();
+                self.connections.fed_by(cluster, session);
+                self.connections.add(session, *connection);
+                self.core.dialed(session, cluster, peer, Instant::now());
+            }
+        }
+    }
+
+    fn hear(&mut self, report: Report) -> Result<(), HubError> {
+        match report {
+            Report::Own(_) => {}
+            Report::Frame(frame) => self.core.write(frame),
+            Report::Member(change) => self.core.set_member(change, Instant::now()),
+            Report::Writes => {
+                self.writes = true;
+                self.core.set_writer(true);
+            }
+            Report::Source(objects, complaints) => self.source = (objects, complaints),
+            Report::Failed(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Takes new certificates.
+    fn renew(&mut self, even_if_same: bool) {
+        let changed = self
+            .files
+            .iter_mut()
+            .filter_map(|f| f.has_changed().then_some(()));
+        if changed.count() == 0 && !even_if_same {
+            return;
+        }
+        match check(&self.config) {
+            Ok((credentials, _)) => {
+                tracing::info!("new certificate taken");
+                self.tls.set_credentials(credentials);
+            }
+            Err(error) => tracing::warn!(%error, "the new certificate is not taken"),
+        }
+    }
+
+    fn reply(&mut self, question: Question) {
+        let role = if self.writes { "writer" } else { "follower" };
+        let text = answer(
+            &self.core,
+            role,
+            &self.source,
+            &self.connections,
+            &self.listener.refusals(),
+        );
+        question.answer(text);
+    }
+}
+
+async fn sleep_until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn system(what: &'static str) -> impl Fn(io::Error) -> HubError {
+    move |source| HubError::System { what, source }
+}

@@ -1,0 +1,148 @@
+//! Small files of a folder: looked at, and put there whole.
+
+use crate::hub::manifest::{Content, Look};
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// The longest file that is read, in bytes. 10,000 pods in one file take about 10 MB.
+const LONGEST: u64 = 64 << 20;
+
+/// Device, inode, size, time of change.
+type Fingerprint = (u64, u64, u64, i64, i64);
+
+/// A folder, and how its files looked last.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    path: PathBuf,
+    known: BTreeMap<String, Fingerprint>,
+}
+
+/// The endings of manifests.
+pub(crate) const MANIFESTS: &[&str] = &[".yaml", ".yml", ".json"];
+/// Any ending.
+pub(crate) const ANY: &[&str] = &[""];
+
+impl Folder {
+    /// A folder that was not looked at yet.
+    pub(crate) fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            known: BTreeMap::new(),
+        }
+    }
+
+    /// Makes the folder, for nobody else to read.
+    pub(crate) fn make(path: &Path) -> io::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        Ok(Self::new(path))
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Looks at the files with these endings; hidden ones and folders are none. Text only of those that look different
+    /// from the last time.
+    pub(crate) fn look(&mut self, endings: &[&str]) -> io::Result<Look> {
+        let mut look = Look::default();
+        let mut known = BTreeMap::new();
+        for entry in fs::read_dir(&self.path)? {
+            let Ok(name) = entry?.file_name().into_string() else {
+                continue;
+            };
+            if name.starts_with('.') || !endings.iter().any(|ending| name.ends_with(ending)) {
+                continue;
+            }
+            let path = self.path.join(&name);
+            let fingerprint = match fs::metadata(&path) {
+                Ok(metadata) if metadata.is_dir() => continue,
+                Ok(metadata) => fingerprint(&metadata),
+                // It went while we looked.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => {
+                    let reason = super::secret_file::reason(&error);
+                    look.files.insert(name, Content::Unreadable(reason));
+                    continue;
+                }
+            };
+            let content = if self.known.get(&name) == Some(&fingerprint) {
+                Content::Unchanged
+            } else {
+                match read(&path) {
+                    Ok(text) => Content::Text(text),
+                    Err(reason) => Content::Unreadable(reason),
+                }
+            };
+            if !matches!(content, Content::Unreadable(_)) {
+                known.insert(name.clone(), fingerprint);
+            }
+            look.files.insert(name, content);
+        }
+        self.known = known;
+        Ok(look)
+    }
+
+    /// Puts a file there: the whole of it, or what was there before.
+    pub(crate) fn put(&self, name: &str, text: &str) -> io::Result<()> {
+        let next = self.path.join(format!(".{name}.next"));
+        let mut file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&next)?;
+        file.write_all(text.as_bytes())?;
+        fs::rename(&next, self.path.join(name))
+    }
+
+    /// The text of a file, if it is there.
+    pub(crate) fn get(&self, name: &str) -> io::Result<Option<String>> {
+        match fs::read_to_string(self.path.join(name)) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes a file, if it is there.
+    pub(crate) fn remove(&self, name: &str) -> io::Result<()> {
+        match fs::remove_file(self.path.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+}
+
+fn fingerprint(metadata: &fs::Metadata) -> Fingerprint {
+    (
+        metadata.dev(),
+        metadata.ino(),
+        metadata.size(),
+        metadata.ctime(),
+        metadata.ctime_nsec(),
+    )
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    let size = fs::metadata(path).map_err(|error| super::secret_file::reason(&error))?;
+    if !size.is_file() {
+        return Err("is no file; remove it".to_owned());
+    }
+    if size.len() > LONGEST {
+        return Err(format!(
+            "has {} bytes; must be at most {LONGEST}; split it",
+            size.len()
+        ));
+    }
+    fs::read_to_string(path).map_err(|error| {
+        if error.kind() == io::ErrorKind::InvalidData {
+            return "is no text in UTF-8; write it again".to_owned();
+        }
+        let reason = super::secret_file::reason(&error);
+        format!("{reason}; correct the permissions")
+    })
+}

@@ -1,0 +1,264 @@
+//! What TLS is told for each connection.
+
+use super::ALPN;
+use crate::trust::{Credentials, Expected, PeerId, Side, Trust, Untrusted, provider};
+use arc_swap::ArcSwap;
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use rustls::client::ResolvesClientCert;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::verify_tls13_signature;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::version::TLS13;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, OtherError,
+    ServerConfig, SignatureScheme,
+};
+use std::sync::{Arc, OnceLock};
+
+/// What we show and whom we trust. Both can be changed at any time: connections that are open stay, new ones are made
+/// with what is newest.
+#[derive(Debug)]
+pub struct Tls {
+    credentials: ArcSwap<Credentials>,
+    trust: ArcSwap<Trust>,
+}
+
+impl Tls {
+    /// Shared by listeners and dialers.
+    pub fn new(credentials: Credentials, trust: Trust) -> Arc<Self> {
+        Arc::new(Self {
+            credentials: ArcSwap::from_pointee(credentials),
+            trust: ArcSwap::from_pointee(trust),
+        })
+    }
+
+    /// Shows another certificate from now on.
+    pub fn set_credentials(&self, credentials: Credentials) {
+        self.credentials.store(Arc::new(credentials));
+    }
+
+    /// Trusts others from now on.
+    pub fn set_trust(&self, trust: Trust) {
+        self.trust.store(Arc::new(trust));
+    }
+
+    /// What is shown now.
+    pub fn credentials(&self) -> Arc<Credentials> {
+        self.credentials.load_full()
+    }
+
+    /// Who is trusted now.
+    pub fn trust(&self) -> Arc<Trust> {
+        self.trust.load_full()
+    }
+
+    fn check(&self, expected: Expected) -> Check {
+        Check {
+            trust: self.trust(),
+            expected,
+            found: Arc::default(),
+        }
+    }
+
+    /// For one connection that comes.
+    pub(super) fn server(&self) -> Result<(quinn::ServerConfig, Found), Error> {
+        let credentials = self.credentials();
+        let check = self.check(Expected::GuestOf(credentials.id().cluster.clone()));
+        let found = Arc::clone(&check.found);
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&TLS13])?
+            .with_client_cert_verifier(Arc::new(check))
+            .with_cert_resolver(Arc::new(Own(credentials.certified())));
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.send_tls13_tickets = 0;
+        config.max_early_data_size = 0;
+        let config = QuicServerConfig::try_from(config)
+            .map_err(|_| Error::General("no cipher suite for QUIC".to_owned()))?;
+        Ok((quinn::ServerConfig::with_crypto(Arc::new(config)), found))
+    }
+
+    /// For one connection that is opened.
+    pub(super) fn client(&self, expected: Expected) -> Result<(quinn::ClientConfig, Found), Error> {
+        let credentials = self.credentials();
+        let check = self.check(expected);
+        let found = Arc::clone(&check.found);
+        let mut config = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&TLS13])?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(check))
+            .with_client_cert_resolver(Arc::new(Own(credentials.certified())));
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.resumption = rustls::client::Resumption::disabled();
+        config.enable_early_data = false;
+        config.enable_sni = false;
+        let config = QuicClientConfig::try_from(config)
+            .map_err(|_| Error::General("no cipher suite for QUIC".to_owned()))?;
+        Ok((quinn::ClientConfig::new(Arc::new(config)), found))
+    }
+}
+
+/// What the check of the peer's certificate said, once there was one.
+pub(super) type Found = Arc<OnceLock<Result<PeerId, Untrusted>>>;
+
+/// The check of one connection's peer.
+#[derive(Debug)]
+struct Check {
+    trust: Arc<Trust>,
+    expected: Expected,
+    found: Found,
+}
+
+impl Check {
+    fn check(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        side: Side,
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        let peer = self
+            .trust
+            .verify(certificate, intermediates, side, now)
+            .and_then(|peer| self.expected.check(&peer).map(|()| peer));
+        let refused = peer.as_ref().err().cloned();
+        let _ = self.found.set(peer);
+        match refused {
+            None => Ok(()),
+            Some(untrusted) => {
+                let other = OtherError(Arc::new(Told(untrusted.name())));
+                Err(Error::InvalidCertificate(CertificateError::Other(other)))
+            }
+        }
+    }
+}
+
+/// What the peer is told of our refusal: its name and nothing of what we know. rustls tells it in the form of `Debug`.
+#[derive(thiserror::Error)]
+#[error("{0}")]
+struct Told(&'static str);
+
+impl std::fmt::Debug for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+fn verify_signature(
+    message: &[u8],
+    certificate: &CertificateDer<'_>,
+    signature: &DigitallySignedStruct,
+) -> Result<HandshakeSignatureValid, Error> {
+    let algorithms = provider().signature_verification_algorithms;
+    verify_tls13_signature(message, certificate, signature, &algorithms)
+}
+
+fn no_tls12() -> Result<HandshakeSignatureValid, Error> {
+    Err(Error::General("TLS 1.2 is not spoken".to_owned()))
+}
+
+fn schemes() -> Vec<SignatureScheme> {
+    provider()
+        .signature_verification_algorithms
+        .supported_schemes()
+}
+
+impl ClientCertVerifier for Check {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        self.check(end_entity, intermediates, Side::Client, now)?;
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        no_tls12()
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        schemes()
+    }
+}
+
+impl ServerCertVerifier for Check {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        self.check(end_entity, intermediates, Side::Server, now)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        no_tls12()
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        schemes()
+    }
+}
+
+/// Always shows the one certificate that there is.
+#[derive(Debug)]
+struct Own(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for Own {
+    fn resolve(&self, _client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
+impl ResolvesClientCert for Own {
+    fn resolve(
+        &self,
+        _root_hint_subjects: &[&[u8]],
+        _sigschemes: &[SignatureScheme],
+    ) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
