@@ -22,10 +22,12 @@ mod event;
 mod feed;
 mod filter;
 mod intake;
+mod part;
 mod publisher;
 mod quota;
 mod refusal;
 mod reject;
+mod session;
 mod shelf;
 mod stats;
 mod store;
@@ -45,10 +47,11 @@ pub use stats::Stats;
 pub use store::Store;
 
 use crate::record::{Incarnation, Key, LaneRecord, Revision, Version};
-use crate::wire::{Body, Hello, MINOR, Message};
+use crate::wire::Message;
 use bytes::Bytes;
 use hawser_tunnel::node::{ClusterId, NodeIndex};
 use publisher::{Publisher, next_after};
+use session::{Session, Side};
 use shelf::Shelf;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -152,19 +155,6 @@ pub struct Replica {
     turn: Option<SessionId>,
     /// What was touched up to here woke its readers.
     tick: u64,
-}
-
-#[derive(Debug)]
-struct Session {
-    greets: bool,
-    greeted: bool,
-    side: Side,
-}
-
-#[derive(Debug)]
-enum Side {
-    Publisher(Publisher),
-    Subscriber(Subscriber),
 }
 
 impl Replica {
@@ -427,12 +417,7 @@ impl Replica {
     }
 
     fn open(&mut self, id: SessionId, side: Side) {
-        let session = Session {
-            greets: true,
-            greeted: false,
-            side,
-        };
-        self.sessions.insert(id, session);
+        self.sessions.insert(id, Session::new(side));
         self.awake.insert(id);
     }
 
@@ -471,24 +456,8 @@ impl Replica {
             self.shelf.stats.skipped += 1;
             return Ok(());
         };
-        if matches!(body, Body::Snapshot(_)) != (stream == Stream::Bulk) {
-            return Err(Reject::WrongStream);
-        }
-        match (&body, session.greeted) {
-            (Body::Hello(_), true) => return Err(Reject::HelloTwice),
-            (Body::Hello(_), false) => {
-                session.greeted = true;
-                return Ok(());
-            }
-            // The other stream may be faster.
-            (_, false) if stream == Stream::Changes => return Err(Reject::HelloMissing),
-            (_, _) => {}
-        }
         self.awake.insert(id);
-        match &mut session.side {
-            Side::Publisher(publisher) => publisher.handle(&mut self.shelf, body),
-            Side::Subscriber(subscriber) => subscriber.handle(&mut self.shelf, body, now),
-        }
+        session.handle(&mut self.shelf, stream, body, now)
     }
 
     /// Whether the transport takes more on a stream. It does at first.
@@ -553,27 +522,6 @@ impl Replica {
                 }
                 self.awake.insert(id);
             }
-        }
-    }
-}
-
-impl Session {
-    fn poll(&mut self, shelf: &mut Shelf, now: Instant) -> Option<(Stream, Body)> {
-        let writable = match &self.side {
-            Side::Publisher(publisher) => publisher.writable[Stream::Changes.index()],
-            Side::Subscriber(subscriber) => subscriber.writable,
-        };
-        if self.greets && writable {
-            self.greets = false;
-            let hello = Hello {
-                minor: MINOR,
-                program: env!("CARGO_PKG_VERSION").to_owned(),
-            };
-            return Some((Stream::Changes, Body::Hello(hello)));
-        }
-        match &mut self.side {
-            Side::Publisher(publisher) => publisher.poll(shelf, now),
-            Side::Subscriber(subscriber) => subscriber.poll(shelf, now),
         }
     }
 }

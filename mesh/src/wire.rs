@@ -306,6 +306,9 @@ pub struct Gone {
     /// The cluster ID.
     #[prost(uint32, tag = "2")]
     pub origin: u32,
+    /// As in `Snapshot`.
+    #[prost(uint64, tag = "3")]
+    pub sequence: u64,
 }
 
 /// Why bytes are no message.

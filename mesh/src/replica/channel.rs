@@ -284,9 +284,13 @@ impl Channel {
         }
         self.phase = Phase::Gone;
         self.summary_at = None;
+        // It is acknowledged, so that no snapshot of the next cluster with this ID overtakes it.
+        self.stream = Stream::Changes;
+        self.sent += 1;
         let gone = Gone {
             number: owner.number,
             origin: u16::from(self.origin).into(),
+            sequence: self.sent,
         };
         Step::Send(Stream::Changes, Body::Gone(gone))
     }

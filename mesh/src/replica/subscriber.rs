@@ -5,16 +5,17 @@ use super::event::Event;
 use super::feed::{Feed, Fill, State};
 use super::filter::Filter;
 use super::intake::Intake;
+use super::part::{check_changes, check_range, check_version};
 use super::publisher::{next_after, parse_origin};
 use super::quota::Rate;
 use super::reject::Reject;
 use super::shelf::Shelf;
 use super::store::Store;
 use super::tally::View;
-use super::{MAX_INCARNATION_STEP, SessionId, Stream, Wanted};
+use super::{SessionId, Stream, Wanted};
 use crate::record::{LaneRecord, Revision, Version};
 use crate::wire::{
-    Ack, Announce, Body, Delta, Digests, Have, Refused, Snapshot, Subscribe, Summary,
+    Ack, Announce, Body, Delta, Digests, Gone, Have, Refused, Snapshot, Subscribe, Summary,
 };
 use bytes::Bytes;
 use hawser_tunnel::node::ClusterId;
@@ -150,7 +151,7 @@ impl Subscriber {
             Body::Snapshot(snapshot) => self.snapshot(shelf, origin, snapshot, now),
             Body::Delta(delta) => self.delta(shelf, origin, delta, now),
             Body::Summary(summary) => self.summary(shelf, origin, &summary, now),
-            Body::Gone(_) => self.gone(shelf, origin),
+            Body::Gone(gone) => self.gone(shelf, origin, &gone, now),
             Body::Hello(_)
             | Body::Subscribe(_)
             | Body::Digests(_)
@@ -320,17 +321,25 @@ impl Subscriber {
         Ok(())
     }
 
-    fn gone(&mut self, shelf: &mut Shelf, origin: ClusterId) -> Result<(), Reject> {
+    fn gone(
+        &mut self,
+        shelf: &mut Shelf,
+        origin: ClusterId,
+        gone: &Gone,
+        now: Instant,
+    ) -> Result<(), Reject> {
         if self.wanted != Wanted::All {
             return Err(Reject::UnexpectedMessage);
         }
         let feed = self.feed(origin);
+        feed.take(gone.sequence)?;
         feed.state = State::Fresh;
         feed.digests_at = None;
         feed.synced = false;
         if shelf.stores.remove(&origin).is_some() {
             shelf.events.push_back(Event::Forgotten { origin });
         }
+        self.acknowledge(shelf, origin, 1, now);
         Ok(())
     }
 
@@ -473,60 +482,4 @@ impl Subscriber {
             have,
         }
     }
-}
-
-fn check_version(ours: Version, theirs: Version) -> Result<(), Reject> {
-    if theirs < ours {
-        return Err(Reject::VersionWentBack);
-    }
-    let most = ours.incarnation.0.saturating_add(MAX_INCARNATION_STEP);
-    let jumps = ours != Version::NONE && theirs.incarnation.0 > most;
-    if theirs.incarnation.0 == 0 || jumps {
-        return Err(Reject::IncarnationImplausible);
-    }
-    Ok(())
-}
-
-/// Checks that a part's records are sorted, and in its range.
-fn check_range(
-    part: &Snapshot,
-    filter: &Filter,
-    buckets: Option<&BucketSet>,
-) -> Result<(), Reject> {
-    let goes_on = !part.end.is_empty();
-    if goes_on == part.last || goes_on && part.end <= part.start {
-        return Err(Reject::SnapshotRange);
-    }
-    let mut before: Option<&Bytes> = None;
-    for record in &part.records {
-        let key = &record.key;
-        if before.is_some_and(|before| before >= key) {
-            return Err(Reject::KeyOrder);
-        }
-        let in_range = *key >= part.start && (part.last || *key < part.end);
-        let in_buckets = buckets.is_none_or(|set| set.contains(super::digest::bucket_of(key)));
-        if !in_range || !in_buckets || !filter.covers_bytes(key) || record.value.is_none() {
-            return Err(Reject::KeyNotSubscribed);
-        }
-        before = Some(key);
-    }
-    Ok(())
-}
-
-/// Checks that a delta's changes are sorted by revision, within it, and were asked for.
-fn check_changes(delta: &Delta, filter: &Filter) -> Result<(), Reject> {
-    let mut before = delta.from.checked_add(1).ok_or(Reject::RevisionOrder)?;
-    for change in &delta.changes {
-        if change.revision < before || change.revision > delta.to {
-            return Err(Reject::RevisionOrder);
-        }
-        if !filter.covers_bytes(&change.key) {
-            return Err(Reject::KeyNotSubscribed);
-        }
-        before = change.revision;
-    }
-    if delta.to <= delta.from {
-        return Err(Reject::RevisionOrder);
-    }
-    Ok(())
 }

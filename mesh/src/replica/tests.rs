@@ -7,6 +7,7 @@ mod sync;
 
 use super::*;
 use crate::record::Prefix;
+use crate::wire::{Body, Hello};
 use std::collections::VecDeque;
 use std::time::Duration;
 

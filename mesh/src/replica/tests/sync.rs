@@ -394,3 +394,29 @@ fn private_records_stay_in_their_cluster() {
     assert_eq!(world.records(1, 1).len(), 1);
     assert_eq!(world.records(2, 1).len(), 3);
 }
+
+#[test]
+fn a_cluster_that_comes_back_is_not_overtaken_by_its_own_leaving() {
+    let mut world = World::new(3);
+    world.replicas[1].own(cluster(2), Version::new(1, 0));
+    world.write(9, [set("\x01n", "x")]);
+    let session = world.connect(1, HUB, Wanted::One(cluster(1)), Filter::public());
+    let agent = world.follow(2, 1);
+    world.settle();
+    world.cut(session);
+    world.replicas[1].forget(cluster(1));
+    world.collect();
+    // It joins again, all is told to its hub, and the stream of snapshots is faster than the other one.
+    let session = world.connect(1, HUB, Wanted::One(cluster(1)), Filter::public());
+    world.collect();
+    for _ in 0..10 {
+        world.deliver(session, 0, Stream::Changes);
+        world.deliver(session, 1, Stream::Bulk);
+        world.deliver(session, 1, Stream::Changes);
+        world.deliver(agent, 1, Stream::Bulk);
+    }
+    world.settle();
+    world.assert_same(2);
+    let origin = cluster(1);
+    assert!(world.take_events(2).contains(&Event::Forgotten { origin }));
+}
