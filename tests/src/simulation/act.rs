@@ -15,7 +15,7 @@ use super::world::{Happening, World};
 
 /// How long hostile hands stay at a session.
 const HOSTILE: Moment = 3 * SECOND;
-/// Records of a flood. More than [`super::process::QUOTA`] allows.
+/// Records of a flood. More than [`super::process::RECORDS`] allows.
 const FLOOD: u8 = 96;
 /// The first item of a flood; those before are everyday things.
 const FLOOD_FIRST: u8 = 7 * 12;
@@ -24,8 +24,9 @@ const FLOOD_FIRST: u8 = 7 * 12;
 pub(super) fn first_source(cluster: usize) -> Source {
     let mut source = Source::new();
     let mut changes = Vec::new();
-    for item in (0..ITEMS).step_by(2) {
-        let ordinal = source.next_ordinal() + u64::from(item) / 2;
+    // Without its node an agent is nobody.
+    let items = (0..ITEMS).step_by(2).chain(item::NODES.into_iter().skip(1));
+    for (ordinal, item) in (source.next_ordinal()..).zip(items) {
         let (key, value) = item::record(cluster, item, ordinal);
         changes.push((key, Some(value)));
     }
@@ -108,7 +109,11 @@ pub(super) fn perform(world: &mut World, story: &Story, number: usize) -> Result
             world.after(lasts, Happening::Follow { place });
         }
         Deed::Restore { cluster, lacks } => {
-            world.sources[cluster].restore(lacks.into());
+            let source = &mut world.sources[cluster];
+            source.restore(lacks.into());
+            // A flood that had been taken back may be there again.
+            source.excessive = true;
+            world.after(SECOND, Happening::Drain { cluster });
             // Whoever follows a source that goes back begins anew.
             for place in Place::hubs_of(cluster) {
                 crash(world, place, dice.below(SECOND), Keeps::All);
@@ -139,6 +144,7 @@ pub(super) fn perform(world: &mut World, story: &Story, number: usize) -> Result
         }
         Deed::Flood { cluster, lasts } => {
             let items: Vec<_> = (0..FLOOD).map(|at| FLOOD_FIRST + at).collect();
+            world.sources[cluster].excessive = true;
             put(world, cluster, &items, &mut dice);
             world.after(lasts, Happening::Drain { cluster });
         }
@@ -150,7 +156,13 @@ pub(super) fn perform(world: &mut World, story: &Story, number: usize) -> Result
                 put(world, cluster, &items, &mut dice);
             }
         }
-        Deed::Impostor { .. } => {}
+        Deed::Impostor { cluster, claims } => {
+            for place in Place::hubs_of(cluster) {
+                let asked = world.process(place).ask_in(claims);
+                asked.map_err(|violation| world.broken(place, violation))?;
+                world.settle(place)?;
+            }
+        }
     }
     Ok(())
 }
@@ -175,7 +187,8 @@ fn put(world: &mut World, cluster: usize, items: &[u8], dice: &mut Dice) {
 
 fn remove(world: &mut World, cluster: usize, items: &[u8], dice: &mut Dice) {
     let source = &mut world.sources[cluster];
-    let keys = items.iter().map(|item| item::record(cluster, *item, 0).0);
+    let items = items.iter().filter(|item| !item::NODES.contains(item));
+    let keys = items.map(|item| item::record(cluster, *item, 0).0);
     let changes: Vec<_> = keys
         .filter(|key| source.state().contains_key(key))
         .map(|key| (key, None))

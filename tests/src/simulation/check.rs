@@ -8,7 +8,7 @@ use hawser_mesh::replica::Store;
 use hawser_mesh::wire::{Body, Message};
 
 use super::item;
-use super::process::{Process, QUOTA};
+use super::process::{Process, RECORDS};
 use super::shape::{CLUSTERS, Place};
 use super::source::Source;
 use super::violation::{Broken, Violation};
@@ -30,14 +30,11 @@ fn versions(process: &mut Process) -> Result<(), Violation> {
         if place.is_hub() && origin == place.cluster {
             continue;
         }
-        let Some(replica) = process.replica() else {
-            return Ok(());
-        };
-        let Some(store) = replica.store(item::id(origin)) else {
+        let Some(store) = process.store(item::id(origin)) else {
             continue;
         };
         let (to, records) = (store.version(), store.len());
-        if place.is_hub() && records > QUOTA.records {
+        if place.is_hub() && records > RECORDS {
             return Err(Violation::Unbounded {
                 what: "records of an origin",
                 size: records,
@@ -69,7 +66,8 @@ pub(super) fn repair(
     let origin = usize::try_from(origin).expect("it is small") - 1;
     // What was refused is not kept on disk: who starts again has to ask once.
     let forgot = process.life > 1 && sources[origin].overreached();
-    if process.watch(origin).tainted || sources[origin].unsettled || forgot {
+    let source = &sources[origin];
+    if process.watch(origin).tainted || source.unsettled || source.excessive || forgot {
         return Ok(());
     }
     Err(Violation::RepairNeeded { origin })
@@ -92,6 +90,7 @@ pub(super) fn everybody_agrees(world: &mut World) -> Result<(), Broken> {
     }
     for source in &mut world.sources {
         source.unsettled = false;
+        source.excessive = false;
     }
     Ok(())
 }
@@ -118,8 +117,7 @@ fn agrees(process: &Process, sources: &[Source]) -> Result<(), Violation> {
         }
         let wrong = |what: String| Violation::NotConverged { origin, what };
         let store = process
-            .replica()
-            .and_then(|replica| replica.store(item::id(origin)));
+            .store(item::id(origin));
         let Some(store) = store else {
             return Err(wrong("nothing is there".to_owned()));
         };
@@ -156,8 +154,7 @@ fn digests(world: &World) -> Result<(), Broken> {
         let mut seen: Vec<(Place, _, BTreeMap<Key, Bytes>)> = Vec::new();
         for process in &world.processes {
             let store = process
-                .replica()
-                .and_then(|replica| replica.store(item::id(origin)));
+                .store(item::id(origin));
             let Some(store) = store else {
                 continue;
             };

@@ -1,11 +1,12 @@
 //! The things in a cluster's source, as records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use bytes::Bytes;
+use hawser_mesh::hub::manifest::{ClusterPeer, QuotaLimits};
 use hawser_mesh::record::{
-    Condition, Endpoint, IdentityRecord, Key, LaneRecord, Namespace, Node, Pod, Prefix, Record,
+    Cluster, Condition, Endpoint, IdentityRecord, Key, LaneRecord, Namespace, Node, Pod, Prefix, Record,
     Scope, Service, ServiceType,
 };
 use hawser_mesh::wire::encode_record;
@@ -19,6 +20,9 @@ const KINDS: u8 = 7;
 /// The namespace that every cluster may export to.
 pub(super) const NAMESPACE: &str = "shop";
 
+/// The nodes that agents are on.
+pub(super) const NODES: [u8; super::shape::AGENTS] = [0, KINDS];
+
 /// The ID of a cluster of the world.
 pub(super) fn id(cluster: usize) -> ClusterId {
     let number = u16::try_from(cluster + 1).expect("clusters are few");
@@ -30,9 +34,39 @@ pub(super) fn cluster_of(id: ClusterId) -> usize {
     usize::from(u16::from(id)) - 1
 }
 
-/// What a cluster was granted for its pods.
-pub(super) fn pod_prefix(cluster: usize) -> IpNet {
-    net(cluster, 0, 16)
+/// The name of a cluster.
+pub(super) fn name(cluster: usize) -> String {
+    format!("c{cluster}")
+}
+
+/// A cluster, as it knows itself.
+pub(super) fn cluster(cluster: usize) -> Cluster {
+    Cluster {
+        id: id(cluster),
+        name: name(cluster),
+        prefixes: vec![net(cluster, 0, 16)],
+    }
+}
+
+/// A cluster, as all others granted it.
+pub(super) fn peer(cluster: usize) -> ClusterPeer {
+    ClusterPeer {
+        id: id(cluster),
+        pod_cidrs: vec![net(cluster, 0, 16)],
+        service_cidrs: Vec::new(),
+        namespaces: Some(BTreeSet::from([NAMESPACE.to_owned()])),
+        hubs: vec![format!("{}:1", name(cluster))],
+        ca: name(cluster),
+        quotas: QuotaLimits::default(),
+    }
+}
+
+/// What somebody says who takes another one's ID.
+pub(super) fn impostor(claims: usize) -> ClusterPeer {
+    ClusterPeer {
+        pod_cidrs: vec![net(150, 0, 16)],
+        ..peer(claims)
+    }
 }
 
 fn net(cluster: usize, node: u8, length: u8) -> IpNet {
@@ -171,13 +205,13 @@ fn lane(cluster: usize, node: u8, ordinal: u64) -> LaneRecord {
 }
 
 fn endpoint(cluster: usize, number: u8, mark: String, scope: Scope) -> Record {
-    let identity = match &scope {
-        Scope::Identity(identity) => *identity,
-        Scope::Service { .. } => identity(cluster % 100, number),
+    let (identity, name) = match &scope {
+        Scope::Identity(identity) => (*identity, format!("{NAMESPACE}/pod-{number}")),
+        Scope::Service { .. } => (identity(cluster % 100, number), format!("pod-{number}")),
     };
     Record::Endpoint(Endpoint {
         scope,
-        name: format!("pod-{number}"),
+        name,
         addresses: vec![address(cluster, number, 9)],
         identity,
         node: None,

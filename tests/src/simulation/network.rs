@@ -136,10 +136,6 @@ impl Network {
         &self.sessions[number(session)]
     }
 
-    pub(super) fn session_mut(&mut self, session: SessionId) -> &mut Session {
-        &mut self.sessions[number(session)]
-    }
-
     /// Opens a session.
     pub(super) fn open(&mut self, subscriber: Place, publisher: Place) -> SessionId {
         self.sessions.push(Session {

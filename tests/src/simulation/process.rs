@@ -1,34 +1,42 @@
 //! A process of the world: a replica of a hub, or an agent, with the real state machines inside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use hawser_mesh::record::{Incarnation, Key, Revision, Version};
+use hawser_mesh::hub::core::Core;
+use hawser_mesh::hub::journal::Live;
+use hawser_mesh::hub::manifest::QuotaLimits;
+use hawser_mesh::hub::members::Members;
+use hawser_mesh::kept::KeptOrigin;
+use hawser_mesh::record::{Incarnation, Key};
 use hawser_mesh::replica::{
-    AdmitAll, Audience, Event, Filter, Limits, Quota, Replica, SessionId, Stream, Transmit, Wanted,
+    AdmitAll, Filter, Limits, Replica, SessionId, Store, Stream, Transmit, Wanted,
 };
-use hawser_tunnel::node::{ClusterId, NodeIndex};
+use hawser_mesh::trust::PeerId;
+use hawser_tunnel::node::ClusterId;
 
-use super::clock::{Clock, Moment, SECOND};
-use super::grant::Grants;
+use super::clock::{Clock, Moment};
+use super::disk::Disk;
 use super::item;
+use super::mind::{Mind, Told};
 use super::shape::{AGENTS, CLUSTERS, HUBS, Place};
-use super::source::{Source, Step};
+use super::source::Source;
 use super::story::Keeps;
 use super::violation::Violation;
 use super::watch::{View, Watch};
 
-/// What a hub takes of another cluster.
-pub(super) const QUOTA: Quota = Quota {
-    records: 64,
-    bytes: 64 << 10,
-    changes_per_second: 40,
-    burst: 80,
-};
+/// Records that a hub takes of another cluster.
+pub(super) const RECORDS: usize = 64;
 
-/// Who restores a source waits for so long before it does it again.
-const BUMP: Moment = 60 * SECOND;
+/// What a hub takes of another cluster.
+const QUOTA: QuotaLimits = QuotaLimits {
+    records: Some(64),
+    bytes: Some(64 << 10),
+    changes_per_second: Some(40),
+    burst: Some(80),
+};
 
 /// A process that runs, or will again.
 #[derive(Debug)]
@@ -47,7 +55,8 @@ pub(super) struct Process {
     pub(super) dials: Vec<Dial>,
     /// When its timer rings.
     pub(super) timer: Option<Moment>,
-    replica: Option<Replica>,
+    mind: Option<Mind>,
+    members: Members,
     /// Its sessions; those that it dialed, with their slot.
     sessions: BTreeMap<SessionId, Option<usize>>,
     watches: Vec<Watch>,
@@ -56,22 +65,7 @@ pub(super) struct Process {
     /// What it wanted when it last said so.
     subscribed: Filter,
     followed: usize,
-    /// On disk.
-    disk: BTreeMap<ClusterId, Kept>,
-    /// Who has seen a newer state of ours.
-    ahead: BTreeMap<Place, Version>,
-    audience: BTreeMap<SessionId, Place>,
-    bumped: Option<Moment>,
-}
-
-/// An origin on disk.
-#[derive(Clone, Debug)]
-struct Kept {
-    version: Version,
-    complete: bool,
-    /// What was subscribed to.
-    wanted: Filter,
-    records: Vec<(Revision, Key, Bytes)>,
+    disk: Disk,
 }
 
 /// Somebody whom a process keeps a session with.
@@ -87,6 +81,8 @@ pub(super) struct Dial {
 #[derive(Debug)]
 pub(super) enum Said {
     Transmit(Transmit),
+    /// It gave a session up.
+    Close(SessionId, &'static str),
     /// Its source went back: another incarnation.
     Bump(Incarnation),
 }
@@ -130,17 +126,15 @@ impl Process {
             life: 0,
             dials,
             timer: None,
-            replica: None,
+            mind: None,
+            members: Members::default(),
             sessions: BTreeMap::new(),
             watches: (0..CLUSTERS).map(|_| Watch::default()).collect(),
             filter,
             wanted: Filter::default(),
             subscribed: Filter::default(),
             followed: 0,
-            disk: BTreeMap::new(),
-            ahead: BTreeMap::new(),
-            audience: BTreeMap::new(),
-            bumped: None,
+            disk: Disk::default(),
         };
         process.wanted = process.filter_of(filter);
         process
@@ -155,7 +149,7 @@ impl Process {
     }
 
     pub(super) fn is_up(&self) -> bool {
-        self.replica.is_some()
+        self.mind.is_some()
     }
 
     pub(super) fn is_awake(&self, now: Moment) -> bool {
@@ -167,8 +161,8 @@ impl Process {
         self.stalled.max(self.deaf)
     }
 
-    pub(super) fn replica(&self) -> Option<&Replica> {
-        self.replica.as_ref()
+    pub(super) fn store(&self, origin: ClusterId) -> Option<&Store> {
+        self.mind.as_ref()?.store(origin)
     }
 
     pub(super) fn sessions(&self) -> impl Iterator<Item = SessionId> {
@@ -188,10 +182,6 @@ impl Process {
         self.wanted.covers(key)
     }
 
-    pub(super) fn wanted(&self) -> &Filter {
-        &self.wanted
-    }
-
     /// What it has of one origin, or of all, may be old.
     pub(super) fn taint(&mut self, origin: Option<usize>) {
         match origin {
@@ -200,31 +190,23 @@ impl Process {
         }
     }
 
-    fn up(&mut self) -> &mut Replica {
-        self.replica.as_mut().expect("only who runs is asked")
-    }
-
     /// Starts with what is on disk, and what the source says.
     pub(super) fn start(&mut self, now: Moment, sources: &[Source]) {
         self.life += 1;
-        let limits = Limits {
-            quota: QUOTA,
-            ..Limits::default()
-        };
-        let own = item::id(self.place.cluster);
-        let mut replica = if self.place.is_hub() {
-            Replica::new(limits, Box::new(Grants))
-        } else {
-            Replica::new(Limits::default(), Box::new(AdmitAll))
-        };
         for watch in &mut self.watches {
             let tainted = watch.tainted;
             watch.forget();
             watch.tainted = tainted;
         }
-        let _ = now;
-        for (id, kept) in &self.disk {
-            let origin = item::cluster_of(*id);
+        let read = self.clock.read(now);
+        let mut mind = if self.place.is_hub() {
+            Mind::Hub(Box::new(self.new_hub(read, sources)))
+        } else {
+            let replica = Replica::new(Limits::default(), Box::new(AdmitAll));
+            Mind::Agent(Box::new(replica), VecDeque::new())
+        };
+        for (id, mut kept) in self.disk.read(&self.wanted) {
+            let origin = item::cluster_of(id);
             let view = View {
                 source: &sources[origin],
                 origin,
@@ -235,64 +217,107 @@ impl Process {
                 self.watches[origin].begin(view, key.clone(), value.clone());
             }
             self.watches[origin].version = kept.version;
-            replica.load(
-                *id,
-                kept.version,
-                kept.complete && kept.wanted == self.wanted,
-                kept.records.iter().cloned(),
-            );
+            match &mut mind {
+                Mind::Hub(core) => core.load(id, kept),
+                Mind::Agent(replica, _) => {
+                    let records = std::mem::take(&mut kept.records);
+                    replica.load(id, kept.version, kept.complete, records);
+                }
+            }
         }
-        if self.place.is_hub() {
-            let source = &sources[self.place.cluster];
-            let records = source
-                .state()
-                .iter()
-                .map(|(key, (revision, value))| (*revision, key.clone(), value.clone()));
-            replica.load(own, source.version(), true, records);
-            replica.own(own, source.version());
-            self.followed = source.log().len();
+        self.mind = Some(mind);
+    }
+
+    /// A hub that has its own cluster's journal, and knows all others.
+    fn new_hub(&mut self, now: Instant, sources: &[Source]) -> Core {
+        let mut core = Core::new(item::cluster(self.place.cluster), QUOTA);
+        let mut live = Live::default();
+        let steps = sources[self.place.cluster].steps();
+        for logged in steps {
+            live.apply(&logged.frame);
         }
-        self.replica = Some(replica);
+        self.followed = steps.len();
+        core.load_own(&live);
+        self.members = Members::default();
+        for other in (0..CLUSTERS).filter(|other| *other != self.place.cluster) {
+            let peer = Arc::new(item::peer(other));
+            for change in self.members.set(&item::name(other), Some(peer)) {
+                core.set_member(change, now);
+            }
+        }
+        core
+    }
+
+    /// Somebody asks it to take in a cluster under an ID that is taken; and tries to subscribe.
+    pub(super) fn ask_in(&mut self, claims: usize) -> Result<(), Violation> {
+        let Some(Mind::Hub(core)) = &mut self.mind else {
+            return Ok(());
+        };
+        if claims == self.place.cluster {
+            return Ok(());
+        }
+        let peer = Arc::new(item::impostor(claims));
+        let changes = self.members.set("alien", Some(peer));
+        if let Some(change) = changes.first() {
+            let what = format!("{} as {}", change.name, change.id);
+            return Err(Violation::LetIn { what });
+        }
+        for peer in [PeerId::hub("alien", "h"), PeerId::node("alien", "node-0")] {
+            if core.accepted(SessionId::MAX, peer).is_ok() {
+                let what = "a peer that is no member".to_owned();
+                return Err(Violation::LetIn { what });
+            }
+        }
+        let changes = self.members.set("alien", None);
+        if !changes.is_empty() {
+            let what = "who was never in leaves".to_owned();
+            return Err(Violation::LetIn { what });
+        }
+        Ok(())
+    }
+
+    pub(super) fn set_writer(&mut self, writes: bool) {
+        if let Some(Mind::Hub(core)) = &mut self.mind {
+            core.set_writer(writes);
+        }
     }
 
     /// What it has now is on its disk.
     pub(super) fn flush(&mut self) {
-        let Some(replica) = &self.replica else {
-            return;
-        };
-        let own = item::id(self.place.cluster);
-        self.disk.clear();
-        for id in replica.origins() {
-            if self.place.is_hub() && id == own {
-                continue;
+        if !self.place.is_hub() {
+            for origin in 0..CLUSTERS {
+                let id = item::id(origin);
+                let store = self.mind.as_ref().and_then(|mind| mind.store(id));
+                match store {
+                    Some(store) => {
+                        let (version, complete) = (store.version(), store.is_complete());
+                        let records = store.records().collect();
+                        self.disk.set(id, KeptOrigin {
+                            version,
+                            complete,
+                            records,
+                        });
+                    }
+                    None if self.mind.is_some() => self.disk.forget(id),
+                    None => {}
+                }
             }
-            let Some(store) = replica.store(id) else {
-                continue;
-            };
-            let records = store.records().collect();
-            self.disk.insert(id, Kept {
-                version: store.version(),
-                complete: store.is_complete(),
-                wanted: self.subscribed.clone(),
-                records,
-            });
         }
+        self.disk.flush(&self.subscribed);
     }
 
     /// Decides what it will have kept.
     pub(super) fn keep(&mut self, keeps: Keeps) {
         match keeps {
             Keeps::All => self.flush(),
-            Keeps::Flushed => {}
+            Keeps::Flushed => self.disk.crash(),
             Keeps::Nothing => self.disk.clear(),
         }
     }
 
     pub(super) fn die(&mut self) {
-        self.replica = None;
+        self.mind = None;
         self.sessions.clear();
-        self.audience.clear();
-        self.ahead.clear();
         self.timer = None;
         for dial in &mut self.dials {
             dial.session = None;
@@ -302,51 +327,51 @@ impl Process {
 
     /// Takes what its source said since.
     pub(super) fn follow(&mut self, source: &Source) {
-        let steps = source.log().get(self.followed..).unwrap_or_default();
-        let steps = steps.to_vec();
-        self.followed = source.log().len();
-        for step in steps {
-            match step {
-                Step::Changes {
-                    revision, changes, ..
-                } => {
-                    let written = self.up().write(revision, changes);
-                    assert!(written, "a source's revisions grow");
-                }
-                Step::Bump(to) => self.up().bump_incarnation(to),
-            }
+        let Some(Mind::Hub(core)) = &mut self.mind else {
+            return;
+        };
+        for logged in source.steps().get(self.followed..).unwrap_or_default() {
+            core.write(logged.frame.clone());
         }
+        self.followed = source.steps().len();
     }
 
     /// Somebody subscribes here.
-    pub(super) fn serve(&mut self, session: SessionId, subscriber: Place) {
-        let audience = if subscriber.is_hub() {
-            Audience::OtherHub {
-                cluster: item::id(subscriber.cluster),
-            }
-        } else {
-            let node = u16::try_from(subscriber.number() + 1).expect("agents are few");
-            Audience::OwnAgent {
-                node: NodeIndex::new(node).expect("not 0"),
-            }
+    pub(super) fn serve(
+        &mut self,
+        session: SessionId,
+        subscriber: Place,
+    ) -> Result<(), &'static str> {
+        let Some(Mind::Hub(core)) = &mut self.mind else {
+            return Ok(());
         };
         self.sessions.insert(session, None);
-        self.audience.insert(session, subscriber);
-        self.up().publish(session, audience);
+        let accepted = core.accepted(session, peer_id(subscriber));
+        accepted.map_err(|unwelcome| unwelcome.name())
     }
 
     /// Subscribes at whom it dialed.
-    pub(super) fn subscribe(&mut self, session: SessionId, slot: usize, now: Moment) {
+    pub(super) fn subscribe(
+        &mut self,
+        session: SessionId,
+        slot: usize,
+        publisher: Place,
+        now: Moment,
+    ) {
         self.sessions.insert(session, Some(slot));
         self.dials[slot].session = Some(session);
-        let wanted = if self.place.is_hub() {
-            Wanted::One(item::id(self.dials[slot].cluster))
-        } else {
-            Wanted::All
-        };
-        let (filter, now) = (self.wanted.clone(), self.clock.read(now));
-        self.subscribed = filter.clone();
-        self.up().subscribe(session, wanted, filter, now);
+        self.subscribed = self.wanted.clone();
+        let now = self.clock.read(now);
+        match &mut self.mind {
+            Some(Mind::Hub(core)) => {
+                let cluster = item::id(publisher.cluster);
+                core.dialed(session, cluster, peer_id(publisher), now);
+            }
+            Some(Mind::Agent(replica, _)) => {
+                replica.subscribe(session, Wanted::All, self.wanted.clone(), now);
+            }
+            None => {}
+        }
     }
 
     /// Wants something else from now on.
@@ -358,7 +383,7 @@ impl Process {
         let Some(session) = self.dials[0].session else {
             return;
         };
-        if let Some(replica) = &mut self.replica {
+        if let Some(Mind::Agent(replica, _)) = &mut self.mind {
             self.subscribed = wanted.clone();
             replica.set_filter(session, wanted, now);
         }
@@ -367,16 +392,19 @@ impl Process {
     /// A session is over. Returns whom to dial again.
     pub(super) fn close(&mut self, session: SessionId) -> Option<usize> {
         let slot = self.sessions.remove(&session)?;
-        self.audience.remove(&session);
-        self.up().close(session);
+        if let Some(mind) = &mut self.mind {
+            mind.close(session);
+        }
         let slot = slot?;
         self.dials[slot].session = None;
         Some(slot)
     }
 
     pub(super) fn set_writable(&mut self, session: SessionId, stream: Stream, writable: bool) {
-        if self.sessions.contains_key(&session) {
-            self.up().set_writable(session, stream, writable);
+        if let Some(mind) = &mut self.mind
+            && self.sessions.contains_key(&session)
+        {
+            mind.set_writable(session, stream, writable);
         }
     }
 
@@ -386,28 +414,29 @@ impl Process {
         stream: Stream,
         bytes: Bytes,
         now: Moment,
-    ) -> Result<(), String> {
+    ) {
         let now = self.clock.read(now);
-        let taken = self.up().handle_message(session, stream, bytes, now);
-        taken.map_err(|reject| reject.name().to_owned())
+        if let Some(mind) = &mut self.mind {
+            mind.handle_message(session, stream, bytes, now);
+        }
     }
 
     /// How often a comparison had to put right what changes should have told.
     pub(super) fn repairs(&self) -> u64 {
-        let stats = self.replica.as_ref().map(Replica::stats);
+        let stats = self.mind.as_ref().map(Mind::stats);
         stats.map_or(0, |stats| stats.mismatches + stats.delta_gap)
     }
 
     pub(super) fn handle_timeout(&mut self, now: Moment) {
         let now = self.clock.read(now);
-        if let Some(replica) = &mut self.replica {
-            replica.handle_timeout(now);
+        if let Some(mind) = &mut self.mind {
+            mind.handle_timeout(now);
         }
     }
 
     /// When its timer has to ring, if that is not planned yet.
     pub(super) fn arm(&mut self, now: Moment) -> Option<Moment> {
-        let at = self.replica.as_ref()?.poll_timeout();
+        let at = self.mind.as_ref()?.poll_timeout();
         let at = at.map(|at| self.clock.moment(at).max(now + 1));
         if at == self.timer {
             return None;
@@ -422,123 +451,113 @@ impl Process {
         now: Moment,
         sources: &[Source],
     ) -> Result<Option<Said>, Violation> {
-        let Some(replica) = &mut self.replica else {
-            return Ok(None);
-        };
-        while let Some(event) = replica.poll_event() {
-            let watched = Watched {
-                place: self.place,
-                wanted: &self.wanted,
-                sources,
+        loop {
+            let Some(mind) = &mut self.mind else {
+                return Ok(None);
             };
-            watched.take(replica, &mut self.watches, &event)?;
-            if let Event::Ahead { seen, session, .. } = event {
-                if let Some(who) = self.audience.get(&session) {
-                    self.ahead.insert(*who, seen);
-                }
-                if let Some(to) = self.bump(now, sources) {
-                    return Ok(Some(Said::Bump(to)));
-                }
-                let replica = self.replica.as_mut();
-                let _ = replica;
-                return self.poll(now, sources);
+            match mind.poll_told() {
+                Some(Told::Close(session, reason)) => return Ok(Some(Said::Close(session, reason))),
+                Some(Told::Bump(to)) => return Ok(Some(Said::Bump(to))),
+                Some(told) => self.take(told, sources)?,
+                None => break,
             }
         }
         let read = self.clock.read(now);
-        Ok(replica.poll_transmit(read).map(Said::Transmit))
+        let transmit = self.mind.as_mut().and_then(|mind| mind.poll_transmit(read));
+        Ok(transmit.map(Said::Transmit))
     }
 
-    /// Whether enough others have seen what this cluster's source does not know any more.
-    fn bump(&mut self, now: Moment, sources: &[Source]) -> Option<Incarnation> {
-        let version = sources[self.place.cluster].version();
-        self.ahead.retain(|_, seen| *seen > version);
-        let hubs = self.ahead.keys().any(|who| who.is_hub());
-        let agents = self.ahead.keys().filter(|who| !who.is_hub()).count();
-        let soon = self.bumped.is_some_and(|at| now < at + BUMP);
-        if soon || !(hubs || agents * 2 > AGENTS) {
-            return None;
-        }
-        let greatest = self.ahead.values().map(|seen| seen.incarnation).max()?;
-        if greatest.0 > version.incarnation.0 + 1_000 {
-            return None;
-        }
-        self.bumped = Some(now);
-        self.ahead.clear();
-        Some(Incarnation(greatest.max(version.incarnation).0 + 1))
-    }
-}
-
-/// Where events are held against the truth.
-struct Watched<'a> {
-    place: Place,
-    wanted: &'a Filter,
-    sources: &'a [Source],
-}
-
-impl Watched<'_> {
-    fn take(
-        &self,
-        replica: &Replica,
-        watches: &mut [Watch],
-        event: &Event,
-    ) -> Result<(), Violation> {
-        let (id, key) = match event {
-            Event::Init { origin } | Event::InitDone { origin } => (*origin, None),
-            Event::InitApply { origin, key, .. }
-            | Event::Apply { origin, key, .. }
-            | Event::Delete { origin, key } => (*origin, Some(key)),
-            Event::Refused {
-                origin,
-                key,
-                reason,
-                ..
-            } => {
-                let origin = item::cluster_of(*origin);
+    fn take(&mut self, told: Told, sources: &[Source]) -> Result<(), Violation> {
+        match told {
+            Told::Record(id, key, value) => self.record(id, key, value, sources),
+            Told::Init(id) => {
+                self.watches[item::cluster_of(id)].init();
+                Ok(())
+            }
+            Told::InitRecord(id, key, value) => {
+                self.wants_it(id, &key)?;
+                self.watches[item::cluster_of(id)].init_apply(key, value);
+                Ok(())
+            }
+            Told::InitDone(id) => {
+                let (watch, view) = self.look_at(id, sources);
+                watch.init_done(view)
+            }
+            Told::Keep(keep) => {
+                for (key, record) in &keep.changes {
+                    let value = record.as_ref().map(|(_, value)| value);
+                    // A hub tells what is, not each step.
+                    if self.watches[item::cluster_of(keep.origin)].value(key) != value {
+                        let value = value.cloned();
+                        self.record(keep.origin, key.clone(), value, sources)?;
+                    }
+                }
+                self.disk.note(keep);
+                Ok(())
+            }
+            Told::Forget(id) => {
+                self.watches[item::cluster_of(id)].forget();
+                self.disk.forget(id);
+                Ok(())
+            }
+            Told::Refused(key, reason) => {
+                let origin = self.place.cluster;
                 let quota = reason.starts_with("quota_");
-                if !quota && self.sources[origin].is_granted(key) {
+                if !quota && sources[origin].is_granted(&key) {
                     let reason = format!("{reason}: {key}");
                     return Err(Violation::HonestRefused { origin, reason });
                 }
-                return Ok(());
+                Ok(())
             }
-            Event::Forgotten { origin } => {
-                watches[item::cluster_of(*origin)].forget();
-                return Ok(());
-            }
-            _ => return Ok(()),
-        };
-        let origin = item::cluster_of(id);
-        let own = origin == self.place.cluster;
-        if own && self.place.is_hub() {
+            Told::Close(..) | Told::Bump(_) => Ok(()),
+        }
+    }
+
+    fn record(
+        &mut self,
+        id: ClusterId,
+        key: Key,
+        value: Option<Bytes>,
+        sources: &[Source],
+    ) -> Result<(), Violation> {
+        let wanted = self.wanted.covers(&key);
+        if value.is_some() {
+            self.wants_it(id, &key)?;
+        }
+        let (watch, view) = self.look_at(id, sources);
+        match value {
+            Some(value) => watch.apply(view, key, value),
+            None if wanted => watch.delete(view, key),
+            None => watch.unwanted(view.origin, &key),
+        }
+    }
+
+    fn wants_it(&self, id: ClusterId, key: &Key) -> Result<(), Violation> {
+        if self.wanted.covers(key) {
             return Ok(());
         }
-        let incarnation = replica.store(id).map(|store| store.version().incarnation);
+        let (origin, key) = (item::cluster_of(id), key.clone());
+        Err(Violation::NotAskedFor { origin, key })
+    }
+
+    fn look_at<'a>(&mut self, id: ClusterId, sources: &'a [Source]) -> (&mut Watch, View<'a>) {
+        let origin = item::cluster_of(id);
+        let incarnation = self.store(id).map(|store| store.version().incarnation);
         let view = View {
-            source: &self.sources[origin],
+            source: &sources[origin],
             origin,
-            own,
+            own: origin == self.place.cluster,
             incarnation: incarnation.unwrap_or_default(),
         };
-        if let (Some(key), false) = (key, matches!(event, Event::Delete { .. }))
-            && !self.wanted.covers(key)
-        {
-            let key = key.clone();
-            return Err(Violation::NotAskedFor { origin, key });
-        }
-        let watch = &mut watches[origin];
-        if let Event::Delete { key, .. } = event
-            && !self.wanted.covers(key)
-        {
-            return watch.unwanted(origin, key);
-        }
-        match event {
-            Event::Init { .. } => watch.init(),
-            Event::InitApply { key, value, .. } => watch.init_apply(key.clone(), value.clone()),
-            Event::InitDone { .. } => watch.init_done(view)?,
-            Event::Apply { key, value, .. } => watch.apply(view, key.clone(), value.clone())?,
-            Event::Delete { key, .. } => watch.delete(view, key.clone())?,
-            _ => {}
-        }
-        Ok(())
+        (&mut self.watches[origin], view)
+    }
+}
+
+fn peer_id(place: Place) -> PeerId {
+    let cluster = item::name(place.cluster);
+    if place.is_hub() {
+        PeerId::hub(cluster, format!("hub-{}", place.number()))
+    } else {
+        PeerId::node(cluster, format!("node-{}", place.number()))
     }
 }

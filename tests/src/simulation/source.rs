@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use hawser_mesh::hub::journal::Frame;
 use hawser_mesh::record::{Incarnation, Key, Revision, Version};
 
 /// A cluster's source, with everything that it ever said.
 #[derive(Debug)]
 pub(super) struct Source {
     /// What replicas follow, of the branch that is alive.
-    log: Vec<Step>,
+    log: Vec<Logged>,
     /// What is there now.
     state: BTreeMap<Key, (Revision, Bytes)>,
     version: Version,
@@ -19,20 +20,16 @@ pub(super) struct Source {
     restores: Vec<Restore>,
     /// It was restored, and not everybody may know.
     pub(super) unsettled: bool,
+    /// It has exceeded its quota, and not everybody may have what it says now.
+    pub(super) excessive: bool,
 }
 
-/// A step of the log.
+/// A step of the log: a frame, as in a hub's journal.
 #[derive(Clone, Debug)]
-pub(super) enum Step {
-    /// Things changed.
-    Changes {
-        revision: Revision,
-        changes: Vec<(Key, Option<Bytes>)>,
-        /// Of the last change.
-        ordinal: u64,
-    },
-    /// The writer found that the source went back.
-    Bump(Incarnation),
+pub(super) struct Logged {
+    pub(super) frame: Frame,
+    /// Of the last change up to here.
+    ordinal: u64,
 }
 
 /// A state of a key.
@@ -63,6 +60,7 @@ impl Source {
             ordinal: 0,
             restores: Vec::new(),
             unsettled: false,
+            excessive: false,
         }
     }
 
@@ -75,7 +73,7 @@ impl Source {
         self.version
     }
 
-    pub(super) fn log(&self) -> &[Step] {
+    pub(super) fn steps(&self) -> &[Logged] {
         &self.log
     }
 
@@ -116,18 +114,21 @@ impl Source {
                 lost: None,
             });
         }
-        self.take(revision, &changes);
-        self.log.push(Step::Changes {
+        let version = Version {
             revision,
-            changes,
-            ordinal: self.ordinal,
-        });
+            ..self.version
+        };
+        self.log(Frame { version, changes });
     }
 
     /// The writer begins another incarnation.
     pub(super) fn bump(&mut self, to: Incarnation) {
-        self.version.incarnation = to;
-        self.log.push(Step::Bump(to));
+        let version = Version {
+            incarnation: to,
+            revision: Revision(self.version.revision.0 + 1),
+        };
+        let changes = Vec::new();
+        self.log(Frame { version, changes });
         for restore in &mut self.restores {
             restore.healed.get_or_insert(to);
         }
@@ -136,19 +137,9 @@ impl Source {
     /// Forgets the last changes, as a backup does that was made before them.
     pub(super) fn restore(&mut self, lacks: usize) {
         // What was there in the beginning is in every backup.
-        for _ in 0..lacks {
-            while self.log.len() > 1 && matches!(self.log.last(), Some(Step::Bump(_))) {
-                self.log.pop();
-            }
-            if self.log.len() > 1 {
-                self.log.pop();
-            }
-        }
-        let survives = self.log.iter().rev().find_map(|step| match step {
-            Step::Changes { ordinal, .. } => Some(*ordinal),
-            Step::Bump(_) => None,
-        });
-        let survives = survives.unwrap_or_default();
+        let left = self.log.len().saturating_sub(lacks).max(1);
+        self.log.truncate(left);
+        let survives = self.log.last().map_or(0, |logged| logged.ordinal);
         let number = self.restores.len();
         self.restores.push(Restore { healed: None });
         self.unsettled = true;
@@ -159,15 +150,16 @@ impl Source {
         }
         self.state.clear();
         self.version = Version::new(1, 0);
-        for step in std::mem::take(&mut self.log) {
-            match &step {
-                Step::Changes {
-                    revision, changes, ..
-                } => self.take(*revision, changes),
-                Step::Bump(to) => self.version.incarnation = *to,
-            }
-            self.log.push(step);
+        for logged in std::mem::take(&mut self.log) {
+            self.take(&logged.frame);
+            self.log.push(logged);
         }
+    }
+
+    fn log(&mut self, frame: Frame) {
+        self.take(&frame);
+        let ordinal = self.ordinal;
+        self.log.push(Logged { frame, ordinal });
     }
 
     /// The state of a key that has this value.
@@ -217,9 +209,10 @@ impl Source {
         })
     }
 
-    fn take(&mut self, revision: Revision, changes: &[(Key, Option<Bytes>)]) {
-        self.version.revision = revision;
-        for (key, value) in changes {
+    fn take(&mut self, frame: &Frame) {
+        self.version = frame.version;
+        let revision = frame.version.revision;
+        for (key, value) in &frame.changes {
             match value {
                 Some(value) => {
                     self.state.insert(key.clone(), (revision, value.clone()));

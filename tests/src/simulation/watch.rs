@@ -161,7 +161,8 @@ impl Watch {
             .filter_map(|(key, seen)| seen.value.as_ref().map(|value| (key, value)))
     }
 
-    fn value(&self, key: &Key) -> Option<&Bytes> {
+    /// What it has seen last.
+    pub(super) fn value(&self, key: &Key) -> Option<&Bytes> {
         self.seen.get(key)?.value.as_ref()
     }
 }

@@ -252,25 +252,37 @@ impl World {
         let process = &mut self.processes[place.index()];
         let repairs = process.repairs();
         let told = message.clone();
-        let taken = process.handle_message(flight.session, stream, message, now);
+        process.handle_message(flight.session, stream, message, now);
         if process.repairs() > repairs && !hostile {
             check::repair(process, &self.sources, sender, &told)
                 .map_err(|violation| self.broken(place, violation))?;
         }
-        if let Err(reject) = taken {
-            if !hostile {
-                return Err(self.broken(place, Violation::HonestRejected { reject }));
-            }
-            self.report.rejects += 1;
-            self.close(flight.session, place);
-            self.settle(place)?;
-            self.after(5 * MS, Happening::Over {
-                session: flight.session,
-                place: sender,
-            });
-            return Ok(());
-        }
         self.settle(place)
+    }
+
+    /// A process gave a session up.
+    fn closed(
+        &mut self,
+        place: Place,
+        session: SessionId,
+        reason: &'static str,
+    ) -> Result<(), Broken> {
+        let (other, hostile, open) = {
+            let session = self.network.session(session);
+            let other = session.other(place);
+            (other, session.hostile.is_some(), session.is_open(place))
+        };
+        if !hostile && reason != "too_many_sessions" {
+            let reject = reason.to_owned();
+            return Err(self.broken(place, Violation::HonestRejected { reject }));
+        }
+        self.report.rejects += 1;
+        if open {
+            self.close(session, place);
+            let place = other;
+            self.after(5 * MS, Happening::Over { session, place });
+        }
+        Ok(())
     }
 
     /// A process says and tells what it has to; every step ends here.
@@ -298,6 +310,7 @@ impl World {
                     }
                     self.report.messages += 1;
                 }
+                Ok(Some(Said::Close(session, reason))) => self.closed(place, session, reason)?,
                 Ok(Some(Said::Bump(to))) => {
                     self.sources[place.cluster].bump(to);
                     self.report.bumps += 1;
@@ -320,6 +333,8 @@ impl World {
             return Ok(());
         }
         process.start(self.now, &self.sources);
+        self.choose_writer(place.cluster);
+        let process = &mut self.processes[place.index()];
         let slots = process.dials.len();
         for slot in 0..slots {
             let wait = self.dice.below(100 * MS);
@@ -378,9 +393,13 @@ impl World {
         }
         let session = self.network.open(place, publisher);
         self.report.sessions += 1;
-        self.process(publisher).serve(session, place);
+        let served = self.process(publisher).serve(session, place);
+        if let Err(reject) = served {
+            let reject = reject.to_owned();
+            return Err(self.broken(publisher, Violation::HonestRejected { reject }));
+        }
         self.settle(publisher)?;
-        self.process(place).subscribe(session, slot, now);
+        self.process(place).subscribe(session, slot, publisher, now);
         self.settle(place)
     }
 
@@ -456,11 +475,17 @@ impl World {
             });
         }
         self.process(place).die();
+        self.choose_writer(place.cluster);
     }
 
-    /// A message of the source to everybody who must hear of it.
-    pub(super) fn source(&mut self, cluster: usize) -> &mut Source {
-        &mut self.sources[cluster]
+    /// The first replica that runs has the lock.
+    fn choose_writer(&mut self, cluster: usize) {
+        let mut taken = false;
+        for place in Place::hubs_of(cluster) {
+            let process = self.process(place);
+            let writes = process.is_up() && !taken;
+            taken |= writes;
+            process.set_writer(writes);
+        }
     }
 }
-
