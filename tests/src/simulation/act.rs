@@ -7,7 +7,7 @@ use super::clock::{MS, Moment, SECOND};
 use super::dice::Dice;
 use super::item;
 use super::network::Way;
-use super::shape::{ITEMS, Place};
+use super::shape::{CLUSTERS, ITEMS, Place};
 use super::source::Source;
 use super::story::{Deed, Keeps, Manner, Story};
 use super::violation::Broken;
@@ -196,6 +196,19 @@ fn remove(world: &mut World, cluster: usize, items: &[u8], dice: &mut Dice) {
     if !changes.is_empty() {
         source.commit(dice.below(3), true, changes);
         tell_followers(world, cluster);
+    }
+}
+
+/// Sources that were restored say something new, and pass every revision that they had before: one agent alone is not
+/// believed that there was a later state.
+pub(super) fn move_on(world: &mut World) {
+    for cluster in 0..CLUSTERS {
+        let source = &mut world.sources[cluster];
+        if source.unsettled {
+            let (key, value) = item::record(cluster, item::NODES[0], source.next_ordinal());
+            source.commit(100, true, vec![(key, Some(value))]);
+            tell_followers(world, cluster);
+        }
     }
 }
 

@@ -169,6 +169,12 @@ impl Story {
                 let within = dice.below(ROUND - CALM - SECOND);
                 let left = ROUND - CALM - within;
                 let mut deed = fault(&mut dice, left);
+                // An origin that exceeded its quota is tried again once a minute.
+                let late = within > 90 * SECOND;
+                if matches!(deed, Deed::Flood { .. }) && late {
+                    let place = any_place(&mut dice);
+                    deed = Deed::Break { place };
+                }
                 if let Deed::Restore { cluster, .. } = deed {
                     // The rule against bumps in a row lets one minute pass between two.
                     if within > 100 * SECOND || std::mem::replace(&mut restored[cluster], true) {

@@ -120,7 +120,7 @@ impl Watch {
                 if seen.value.as_ref() == Some(&value) {
                     return Err(Violation::Idle { origin, key });
                 }
-                let back = ordinal <= seen.ordinal && !self.tainted;
+                let back = ordinal <= seen.ordinal && !self.tainted && !view.source.excessive;
                 if back
                     && !view
                         .source
@@ -148,7 +148,8 @@ impl Watch {
         }
         match view.source.removal_after(&key, seen.ordinal) {
             Some(ordinal) => seen.ordinal = ordinal,
-            None if self.tainted => {}
+            // What does not fit in a quota is missing somewhere, and not the same everywhere.
+            None if self.tainted || view.source.excessive => {}
             None => return Err(Violation::Vanished { origin, key }),
         }
         Ok(())

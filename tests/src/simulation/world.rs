@@ -12,7 +12,7 @@ use super::network::{Flight, IDLE, Network};
 use super::process::{Process, Said};
 use super::shape::{CLUSTERS, Place};
 use super::source::Source;
-use super::story::{ROUND, ROUNDS, Story};
+use super::story::{CALM, ROUND, ROUNDS, Story};
 use super::violation::{Broken, Violation};
 use super::{Report, act, check};
 
@@ -46,6 +46,8 @@ pub(super) enum Happening {
     Release { session: SessionId },
     /// An excess is taken back.
     Drain { cluster: usize },
+    /// Restored sources go on.
+    MoveOn,
     /// Everybody must agree.
     Check,
 }
@@ -97,6 +99,7 @@ pub(super) fn play(story: &Story) -> Result<Report, Broken> {
         world.plan(act.at, Happening::Act(number));
     }
     for round in 1..=ROUNDS {
+        world.plan(round * ROUND - CALM, Happening::MoveOn);
         world.plan(round * ROUND, Happening::Check);
     }
     let end = ROUNDS * ROUND;
@@ -206,6 +209,10 @@ impl World {
             }
             Happening::Drain { cluster } => {
                 act::drain(self, cluster);
+                Ok(())
+            }
+            Happening::MoveOn => {
+                act::move_on(self);
                 Ok(())
             }
             Happening::Check => check::everybody_agrees(self),
