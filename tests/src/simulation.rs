@@ -5,6 +5,7 @@
 //! ends in the same way, and one that breaks an invariant is made short by [`explain`].
 
 mod act;
+mod allocation;
 mod check;
 mod clock;
 pub mod command;

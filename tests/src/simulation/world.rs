@@ -14,7 +14,7 @@ use super::shape::{CLUSTERS, Place};
 use super::source::Source;
 use super::story::{CALM, ROUND, ROUNDS, Story};
 use super::violation::{Broken, Violation};
-use super::{Report, act, check};
+use super::{Report, act, allocation, check};
 
 /// What happens next.
 #[derive(Clone, Copy, Debug)]
@@ -111,6 +111,11 @@ pub(super) fn play(story: &Story) -> Result<Report, Broken> {
         world.report.steps += 1;
         world.happen(story, due.happening)?;
     }
+    allocation::play(story.seed).map_err(|violation| Broken {
+        at: end,
+        place: None,
+        violation,
+    })?;
     Ok(world.report)
 }
 
