@@ -24,7 +24,9 @@ fn whatever_fails_nobody_holds_what_was_not_said_and_all_agree_once_it_heals() {
     // Panics of worlds are told by their seed.
     panic::set_hook(Box::new(|_| {}));
     let end = run_seeds(0..seeds, 2);
-    let failure = end.err().map(|(seed, broken)| (seed, broken, explain(seed)));
+    let failure = end
+        .err()
+        .map(|(seed, broken)| (seed, broken, explain(seed)));
     panic::set_hook(hook);
     if let Some((seed, broken, failure)) = failure {
         let story = failure.map_or_else(|| broken.to_string(), |failure| failure.to_string());

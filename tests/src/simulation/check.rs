@@ -116,8 +116,7 @@ fn agrees(process: &Process, sources: &[Source]) -> Result<(), Violation> {
             continue;
         }
         let wrong = |what: String| Violation::NotConverged { origin, what };
-        let store = process
-            .store(item::id(origin));
+        let store = process.store(item::id(origin));
         let Some(store) = store else {
             return Err(wrong("nothing is there".to_owned()));
         };
@@ -128,7 +127,9 @@ fn agrees(process: &Process, sources: &[Source]) -> Result<(), Violation> {
         let have: BTreeMap<_, _> = have.iter().collect();
         let expected = expected(process, source, own);
         if have != expected {
-            let missing = expected.iter().find(|(key, value)| have.get(*key) != Some(value));
+            let missing = expected
+                .iter()
+                .find(|(key, value)| have.get(*key) != Some(value));
             let extra = have.keys().find(|key| !expected.contains_key(**key));
             return Err(wrong(format!(
                 "at {} of {}, {} records of {}; lacks or has older {:?}, has too much {:?}",
@@ -153,8 +154,7 @@ fn digests(world: &World) -> Result<(), Broken> {
     for origin in 0..CLUSTERS {
         let mut seen: Vec<(Place, _, BTreeMap<Key, Bytes>)> = Vec::new();
         for process in &world.processes {
-            let store = process
-                .store(item::id(origin));
+            let store = process.store(item::id(origin));
             let Some(store) = store else {
                 continue;
             };

@@ -45,11 +45,14 @@ impl Disk {
         let records = kept.records.into_iter();
         let records = records.map(|(revision, key, value)| (key, (revision, value)));
         let (version, complete) = (kept.version, kept.complete);
-        self.noted.insert(id, Origin {
-            version,
-            complete,
-            records: records.collect(),
-        });
+        self.noted.insert(
+            id,
+            Origin {
+                version,
+                complete,
+                records: records.collect(),
+            },
+        );
     }
 
     pub(super) fn forget(&mut self, id: ClusterId) {

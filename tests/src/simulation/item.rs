@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use bytes::Bytes;
 use hawser_mesh::hub::manifest::{ClusterPeer, QuotaLimits};
 use hawser_mesh::record::{
-    Cluster, Condition, Endpoint, IdentityRecord, Key, LaneRecord, Namespace, Node, Pod, Prefix, Record,
-    Scope, Service, ServiceType,
+    Cluster, Condition, Endpoint, IdentityRecord, Key, LaneRecord, Namespace, Node, Pod, Prefix,
+    Record, Scope, Service, ServiceType,
 };
 use hawser_mesh::wire::encode_record;
 use hawser_tunnel::identity::Identity;

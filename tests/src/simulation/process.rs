@@ -108,7 +108,9 @@ impl Process {
     pub(super) fn new(place: Place, epoch: Instant) -> Self {
         let dials = if place.is_hub() {
             let others = (0..CLUSTERS).filter(|cluster| *cluster != place.cluster);
-            others.map(|cluster| Dial::to(cluster, place.number())).collect()
+            others
+                .map(|cluster| Dial::to(cluster, place.number()))
+                .collect()
         } else {
             vec![Dial::to(place.cluster, place.number())]
         };
@@ -186,7 +188,10 @@ impl Process {
     pub(super) fn taint(&mut self, origin: Option<usize>) {
         match origin {
             Some(origin) => self.watches[origin].tainted = true,
-            None => self.watches.iter_mut().for_each(|watch| watch.tainted = true),
+            None => self
+                .watches
+                .iter_mut()
+                .for_each(|watch| watch.tainted = true),
         }
     }
 
@@ -292,11 +297,14 @@ impl Process {
                     Some(store) => {
                         let (version, complete) = (store.version(), store.is_complete());
                         let records = store.records().collect();
-                        self.disk.set(id, KeptOrigin {
-                            version,
-                            complete,
-                            records,
-                        });
+                        self.disk.set(
+                            id,
+                            KeptOrigin {
+                                version,
+                                complete,
+                                records,
+                            },
+                        );
                     }
                     None if self.mind.is_some() => self.disk.forget(id),
                     None => {}
@@ -456,7 +464,9 @@ impl Process {
                 return Ok(None);
             };
             match mind.poll_told() {
-                Some(Told::Close(session, reason)) => return Ok(Some(Said::Close(session, reason))),
+                Some(Told::Close(session, reason)) => {
+                    return Ok(Some(Said::Close(session, reason)));
+                }
                 Some(Told::Bump(to)) => return Ok(Some(Said::Bump(to))),
                 Some(told) => self.take(told, sources)?,
                 None => break,

@@ -98,12 +98,7 @@ impl Source {
     }
 
     /// Says changes, in one revision.
-    pub(super) fn commit(
-        &mut self,
-        skip: u64,
-        granted: bool,
-        changes: Vec<(Key, Option<Bytes>)>,
-    ) {
+    pub(super) fn commit(&mut self, skip: u64, granted: bool, changes: Vec<(Key, Option<Bytes>)>) {
         let revision = Revision(self.version.revision.0 + 1 + skip);
         for (key, value) in &changes {
             self.ordinal += 1;

@@ -366,10 +366,18 @@ impl fmt::Display for Deed {
             Self::BreakAll { place } => write!(f, "all sessions of {place} break"),
             Self::Loss { place, lasts } => write!(f, "{place} loses packets for {}", Ms(lasts)),
             Self::Reorder { place, lasts } => {
-                write!(f, "streams of {place} overtake each other for {}", Ms(lasts))
+                write!(
+                    f,
+                    "streams of {place} overtake each other for {}",
+                    Ms(lasts)
+                )
             }
             Self::Partition { sides, lasts } => {
-                write!(f, "clusters {sides:010b} are parted from the rest for {}", Ms(lasts))
+                write!(
+                    f,
+                    "clusters {sides:010b} are parted from the rest for {}",
+                    Ms(lasts)
+                )
             }
             Self::Cut { place, lasts } => write!(f, "{place} is cut off for {}", Ms(lasts)),
             Self::OneWay { from, to, lasts } => {

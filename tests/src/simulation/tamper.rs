@@ -37,6 +37,7 @@ pub(super) fn forge(bytes: &Bytes, dice: &mut Dice) -> Vec<Bytes> {
             1 => summary.count = dice.any(),
             _ => summary.incarnation += 1 + dice.below(3),
         },
+        Body::Ack(ack) if dice.percent(30) => return vec![curious(ack.origin)],
         Body::Ack(ack) => ack.sequence = dice.any() >> dice.below(64),
         Body::Digests(digests) => {
             let length = dice.index(digests.buckets.len() + 1);
@@ -54,6 +55,22 @@ pub(super) fn forge(bytes: &Bytes, dice: &mut Dice) -> Vec<Bytes> {
         Body::Announce(announce) => announce.lanes = vec![announce_lane(); 1_000],
     }
     vec![message.to_bytes()]
+}
+
+/// Asks for all kinds, private ones too.
+fn curious(origin: u32) -> Bytes {
+    let kinds = [1, 2, 3, 4, 65, 66, 68];
+    let have = wire::Have {
+        origin,
+        ..wire::Have::default()
+    };
+    let subscribe = wire::Subscribe {
+        number: 1_000,
+        prefixes: kinds.map(|kind: u8| vec![kind].into()).to_vec(),
+        origins: vec![origin],
+        have: vec![have],
+    };
+    Message::of(Body::Subscribe(subscribe)).to_bytes()
 }
 
 fn announce_lane() -> wire::WireLane {

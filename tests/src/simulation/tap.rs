@@ -102,6 +102,8 @@ fn private(origin: u32, changes: &[Change], foreign: bool) -> Result<(), Violati
         return Ok(());
     };
     let key = hawser_mesh::record::Key::parse(private.key.clone()).expect("it has a kind");
-    let origin = usize::try_from(origin).expect("it is small").wrapping_sub(1);
+    let origin = usize::try_from(origin)
+        .expect("it is small")
+        .wrapping_sub(1);
     Err(Violation::PrivateTold { origin, key })
 }

@@ -129,7 +129,9 @@ impl World {
             dice: Dice::new(seed, 3),
             network: Network::new(seed),
             sources: (0..CLUSTERS).map(act::first_source).collect(),
-            processes: Place::all().map(|place| Process::new(place, epoch)).collect(),
+            processes: Place::all()
+                .map(|place| Process::new(place, epoch))
+                .collect(),
             report: Report::default(),
         };
         for place in Place::all() {
@@ -254,7 +256,8 @@ impl World {
             Stream::Changes
         };
         if drained {
-            self.process(sender).set_writable(flight.session, stream, true);
+            self.process(sender)
+                .set_writable(flight.session, stream, true);
             self.settle(sender)?;
         }
         let Some(message) = message else {
@@ -372,12 +375,15 @@ impl World {
         dial.dialing = true;
         let publisher = dial.next();
         let trip = self.network.delay(now, place, publisher) * 3;
-        self.after(trip, Happening::Answer {
-            place,
-            slot,
-            life,
-            publisher,
-        });
+        self.after(
+            trip,
+            Happening::Answer {
+                place,
+                slot,
+                life,
+                publisher,
+            },
+        );
     }
 
     fn answer(
@@ -481,10 +487,13 @@ impl World {
             self.network.close(session, place);
             let other = self.network.session(session).other(place);
             let wait = self.dice.between(10 * MS, IDLE);
-            self.after(wait, Happening::Over {
-                session,
-                place: other,
-            });
+            self.after(
+                wait,
+                Happening::Over {
+                    session,
+                    place: other,
+                },
+            );
         }
         self.process(place).die();
         self.choose_writer(place.cluster);
