@@ -6,7 +6,7 @@ use std::time::Instant;
 use hawser_tests::simulation::plants::{PLANTS, VARIABLE, build};
 
 /// A plant must be found among so many seeds.
-const SEEDS: u32 = 200;
+const SEEDS: u32 = 500;
 
 #[test]
 fn every_planted_bug_is_found() {

@@ -40,6 +40,20 @@ pub const PLANTS: &[Plant] = &[
         right: "let resumes = had.complete",
         wrong: "let resumes = (planted!() || had.complete)",
     },
+    Plant {
+        name: "gap_taken",
+        bug: "a delta that does not follow on what is there is taken",
+        file: "replica/subscriber.rs",
+        right: "if at != Some(from) {",
+        wrong: "if at != Some(from) && !(planted!() && at.is_some()) {",
+    },
+    Plant {
+        name: "repair_not_passed_on",
+        bug: "what a comparison repaired is not told to those who read by revision",
+        file: "replica/intake.rs",
+        right: "        if revision <= former.revision {",
+        wrong: "        if revision <= former.revision && !planted!() {",
+    },
     // Digest.
     Plant {
         name: "sum_keeps_the_removed",
