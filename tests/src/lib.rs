@@ -17,6 +17,7 @@ pub mod io;
 pub mod lab;
 pub mod leak;
 mod say;
+pub mod simulation;
 pub mod sniffer;
 pub mod stock;
 pub mod traffic;

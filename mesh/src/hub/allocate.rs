@@ -107,6 +107,12 @@ impl Ledger {
         numbers.map(|(number, _)| *number).collect()
     }
 
+    /// What has a number, or had it last.
+    pub fn claim_of(&self, number: u32) -> Option<&str> {
+        let known = self.numbers.get(&number)?.as_ref()?;
+        Some(&known.claim)
+    }
+
     /// The object of a number is gone.
     pub fn forget(&mut self, number: u32) {
         let Some(Some(old)) = self.numbers.remove(&number) else {

@@ -7,7 +7,7 @@ use super::allocate::{Allocation, Exhausted, Ledger, Step};
 use super::derive::{Claim, ClaimChange, Derive, Rules};
 use super::journal::{Frame, Live};
 use super::manifest::{ClusterPeer, Object, ObjectKey};
-use crate::record::{Incarnation, LaneRecord, Revision, Version};
+use crate::record::{Incarnation, Key, LaneRecord, Revision, Version};
 use hawser_tunnel::identity::Identity;
 use hawser_tunnel::node::{ClusterId, NodeIndex};
 use std::collections::{BTreeMap, BTreeSet};
@@ -181,8 +181,13 @@ impl Writer {
         for kind in [NumberKind::Node, NumberKind::Identity] {
             let ledger = self.ledger(kind);
             for number in ledger.rested(now) {
-                disk.remove(kind, number)?;
-                self.ledger(kind).forget(number);
+                // Whoever wrote before died between giving it back and saying so: for others it is in use until now.
+                if self.is_in_force(kind, number) {
+                    self.rest_again(kind, number, disk, now)?;
+                } else {
+                    disk.remove(kind, number)?;
+                    self.ledger(kind).forget(number);
+                }
             }
         }
         let mut touched = false;
@@ -209,6 +214,38 @@ impl Writer {
             touched |= self.release_unwanted(disk, now)?;
         }
         if touched { disk.sync() } else { Ok(()) }
+    }
+
+    /// Whether the journal still says what has a number.
+    fn is_in_force(&self, kind: NumberKind, number: u32) -> bool {
+        let key = match kind {
+            NumberKind::Node => u16::try_from(number)
+                .ok()
+                .and_then(|index| NodeIndex::new(index).ok())
+                .map(Key::node),
+            NumberKind::Identity => Identity::new(number).ok().map(Key::identity),
+        };
+        key.is_some_and(|key| self.live.records.contains_key(&key))
+    }
+
+    /// The rest of a number begins now.
+    fn rest_again(
+        &mut self,
+        kind: NumberKind,
+        number: u32,
+        disk: &mut dyn Disk,
+        now: u64,
+    ) -> io::Result<()> {
+        let Some(claim) = self.ledger(kind).claim_of(number) else {
+            return Ok(());
+        };
+        let allocation = Allocation {
+            claim: claim.to_owned(),
+            released: Some(now),
+        };
+        disk.replace(kind, number, &allocation)?;
+        self.ledger(kind).note(number, Some(allocation), now);
+        Ok(())
     }
 
     fn ledger(&mut self, kind: NumberKind) -> &mut Ledger {

@@ -1,0 +1,176 @@
+//! What must hold after every step, and what must hold once everything has healed.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use hawser_mesh::record::Key;
+use hawser_mesh::replica::Store;
+use hawser_mesh::wire::{Body, Message};
+
+use super::item;
+use super::process::{Process, RECORDS};
+use super::shape::{CLUSTERS, Place};
+use super::source::Source;
+use super::violation::{Broken, Violation};
+use super::world::World;
+
+/// After every step, at the process that took it.
+pub(super) fn one(world: &mut World, place: Place) -> Result<(), Broken> {
+    let process = &mut world.processes[place.index()];
+    match versions(process) {
+        Ok(()) => Ok(()),
+        Err(violation) => Err(world.broken(place, violation)),
+    }
+}
+
+/// No state goes back, and none is larger than allowed.
+fn versions(process: &mut Process) -> Result<(), Violation> {
+    let place = process.place;
+    for origin in 0..CLUSTERS {
+        if place.is_hub() && origin == place.cluster {
+            continue;
+        }
+        let Some(store) = process.store(item::id(origin)) else {
+            continue;
+        };
+        let (to, records) = (store.version(), store.len());
+        if place.is_hub() && records > RECORDS {
+            return Err(Violation::Unbounded {
+                what: "records of an origin",
+                size: records,
+            });
+        }
+        let watch = process.watch_mut(origin);
+        let from = watch.version;
+        if to < from {
+            return Err(Violation::VersionWentBack { origin, from, to });
+        }
+        watch.version = to;
+    }
+    Ok(())
+}
+
+/// A comparison found what changes should have told: nobody but hostile hands and restored sources may be at fault.
+pub(super) fn repair(
+    process: &Process,
+    sources: &[Source],
+    sender: Place,
+    told: &Bytes,
+) -> Result<(), Violation> {
+    let message = Message::parse(told.clone()).ok();
+    let origin = match message.and_then(|message| message.body) {
+        Some(Body::Summary(summary)) => summary.origin,
+        Some(Body::Delta(delta)) => delta.origin,
+        _ => u32::from(u16::from(item::id(sender.cluster))),
+    };
+    let origin = usize::try_from(origin).expect("it is small") - 1;
+    // What was refused is not kept on disk: who starts again has to ask once.
+    let forgot = process.life > 1 && sources[origin].overreached();
+    let source = &sources[origin];
+    if process.watch(origin).tainted || source.unsettled || source.excessive || forgot {
+        return Ok(());
+    }
+    Err(Violation::RepairNeeded { origin })
+}
+
+/// I5: everything has healed some time ago, and everybody has what the sources say.
+pub(super) fn everybody_agrees(world: &mut World) -> Result<(), Broken> {
+    for place in Place::all() {
+        if let Err(violation) = agrees(&world.processes[place.index()], &world.sources) {
+            return Err(world.broken(place, violation));
+        }
+    }
+    digests(world)?;
+    for process in &mut world.processes {
+        for origin in 0..CLUSTERS {
+            process.watch_mut(origin).tainted = false;
+        }
+        // What is on disk from before may be a state that hostile hands made.
+        process.flush();
+    }
+    for source in &mut world.sources {
+        source.unsettled = false;
+        source.excessive = false;
+    }
+    Ok(())
+}
+
+fn content(store: &Store) -> BTreeMap<Key, Bytes> {
+    let records = store.records();
+    records.map(|(_, key, value)| (key, value)).collect()
+}
+
+/// What a process must have of an origin.
+fn expected<'a>(process: &Process, source: &'a Source, own: bool) -> BTreeMap<&'a Key, &'a Bytes> {
+    let state = source.state().iter();
+    let wanted = state.filter(|(key, _)| process.wants(key));
+    let granted = wanted.filter(|(key, _)| own || (!key.is_private() && source.is_granted(key)));
+    granted.map(|(key, (_, value))| (key, value)).collect()
+}
+
+fn agrees(process: &Process, sources: &[Source]) -> Result<(), Violation> {
+    let place = process.place;
+    for (origin, source) in sources.iter().enumerate() {
+        let own = origin == place.cluster;
+        if own && place.is_hub() {
+            continue;
+        }
+        let wrong = |what: String| Violation::NotConverged { origin, what };
+        let store = process.store(item::id(origin));
+        let Some(store) = store else {
+            return Err(wrong("nothing is there".to_owned()));
+        };
+        if !store.is_complete() {
+            return Err(wrong(format!("not complete, at {}", store.version())));
+        }
+        let have: BTreeMap<_, _> = content(store);
+        let have: BTreeMap<_, _> = have.iter().collect();
+        let expected = expected(process, source, own);
+        if have != expected {
+            let missing = expected
+                .iter()
+                .find(|(key, value)| have.get(*key) != Some(value));
+            let extra = have.keys().find(|key| !expected.contains_key(**key));
+            return Err(wrong(format!(
+                "at {} of {}, {} records of {}; lacks or has older {:?}, has too much {:?}",
+                store.version(),
+                source.version(),
+                have.len(),
+                expected.len(),
+                missing.map(|(key, _)| key),
+                extra,
+            )));
+        }
+        let told: BTreeMap<_, _> = process.watch(origin).content().collect();
+        if told != have {
+            return Err(Violation::EventsDiffer { origin });
+        }
+    }
+    Ok(())
+}
+
+/// Digests are equal where contents are, and only there.
+fn digests(world: &World) -> Result<(), Broken> {
+    for origin in 0..CLUSTERS {
+        let mut seen: Vec<(Place, _, BTreeMap<Key, Bytes>)> = Vec::new();
+        for process in &world.processes {
+            let store = process.store(item::id(origin));
+            let Some(store) = store else {
+                continue;
+            };
+            let digest = store.digest();
+            let content = content(store);
+            for (with, other, its) in &seen {
+                if (*other == digest) != (*its == content) {
+                    let with = *with;
+                    let violation = Violation::DigestLies { origin, with };
+                    return Err(world.broken(process.place, violation));
+                }
+            }
+            if seen.iter().all(|(_, _, its)| *its != content) {
+                seen.push((process.place, digest, content));
+            }
+        }
+    }
+    Ok(())
+}

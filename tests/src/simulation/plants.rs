@@ -1,0 +1,162 @@
+//! Bugs that are planted in a copy of the product, to show that the simulation finds them. The product itself has
+//! nothing of it.
+//!
+//! One copy has all of them; the environment of its `simulate` says which one is in force.
+
+use std::env;
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+mod table;
+
+pub use table::PLANTS;
+
+/// Says which bug is in force, to a program that [`build`] made.
+pub const VARIABLE: &str = "HAWSER_PLANT";
+
+/// In a plant's text: whether it is in force.
+const MARK: &str = "planted!()";
+
+/// A bug.
+#[derive(Clone, Copy, Debug)]
+pub struct Plant {
+    /// Its name.
+    pub name: &'static str,
+    /// What is wrong with it.
+    pub bug: &'static str,
+    /// A file of `mesh/src`.
+    pub file: &'static str,
+    /// A text that is in it once.
+    pub right: &'static str,
+    /// What is there instead; `planted!()` says whether the bug is in force.
+    pub wrong: &'static str,
+}
+
+/// Makes `simulate` with all bugs in it, and returns where it is.
+///
+/// # Errors
+/// A plant's text is not found once, or the build fails.
+pub fn build() -> Result<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("the tests are in a folder of the repository")?;
+    let target = target_folder()?;
+    let copy = target.join("plants");
+    copy_folder(&root.join("mesh"), &copy.join("mesh"))?;
+    plant(&copy.join("mesh/src"))?;
+    for name in ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml"] {
+        write(&copy.join(name), &fs::read(root.join(name))?)?;
+    }
+    link(&root.join("tunnel"), &copy.join("tunnel"))?;
+    link(&root.join("tests/src"), &copy.join("tests/src"))?;
+    let manifest = fs::read_to_string(root.join("tests/Cargo.toml"))?;
+    let name = "simulate-planted";
+    let manifest = manifest.replace("name = \"simulate\"", &format!("name = \"{name}\""));
+    write(&copy.join("tests/Cargo.toml"), manifest.as_bytes())?;
+    let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["build", "--release", "--locked", "-p", "hawser-tests"])
+        .args(["--bin", name, "--target-dir"])
+        .arg(&target)
+        .current_dir(&copy)
+        .status()
+        .context("failed to run cargo")?;
+    ensure!(status.success(), "the copy with the plants does not build");
+    Ok(target.join("release").join(name))
+}
+
+/// The folder that this program was built into.
+fn target_folder() -> Result<PathBuf> {
+    let program = env::current_exe()?;
+    let folder = program
+        .ancestors()
+        .find(|folder| folder.join("CACHEDIR.TAG").exists());
+    Ok(folder
+        .context("this program was not built by cargo")?
+        .to_owned())
+}
+
+/// Puts all plants into a copy of `mesh/src`.
+fn plant(source: &Path) -> Result<()> {
+    for (number, plant) in PLANTS.iter().enumerate() {
+        let file = source.join(plant.file);
+        let text = fs::read_to_string(&file).with_context(|| format!("plant {}", plant.name))?;
+        let found = text.matches(plant.right).count();
+        if found != 1 {
+            bail!(
+                "plant {}: its text is {found} times in {}",
+                plant.name,
+                plant.file
+            );
+        }
+        let wrong = plant
+            .wrong
+            .replace(MARK, &format!("crate::plant::is({number})"));
+        fs::write(&file, text.replace(plant.right, &wrong))?;
+    }
+    let library = source.join("lib.rs");
+    let text = fs::read_to_string(&library)?;
+    fs::write(&library, format!("{text}mod plant;\n"))?;
+    fs::write(source.join("plant.rs"), switch())?;
+    Ok(())
+}
+
+/// The module of the copy that says which plant is in force.
+fn switch() -> String {
+    let names: Vec<_> = PLANTS.iter().map(|plant| plant.name).collect();
+    format!(
+        "//! Which planted bug is in force.\n\
+         use std::sync::LazyLock;\n\
+         static IN_FORCE: LazyLock<Option<usize>> = LazyLock::new(|| {{\n\
+         let name = std::env::var({VARIABLE:?}).ok()?;\n\
+         let found = {names:?}.iter().position(|plant| *plant == name);\n\
+         Some(found.expect(\"a plant has this name\"))\n\
+         }});\n\
+         pub(crate) fn is(number: usize) -> bool {{ *IN_FORCE == Some(number) }}\n"
+    )
+}
+
+/// Copies a folder afresh.
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    match fs::remove_dir_all(to) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type()?.is_dir() {
+            copy_folder(&from, &to)?;
+        } else {
+            fs::copy(&from, &to)?;
+        }
+    }
+    Ok(())
+}
+
+fn write(file: &Path, content: &[u8]) -> Result<()> {
+    if fs::read(file).is_ok_and(|before| before == content) {
+        return Ok(());
+    }
+    let folder = file.parent().context("a file is in a folder")?;
+    fs::create_dir_all(folder)?;
+    fs::write(file, content).with_context(|| format!("failed to write {}", file.display()))
+}
+
+fn link(from: &Path, to: &Path) -> Result<()> {
+    if fs::read_link(to).is_ok_and(|before| before == from) {
+        return Ok(());
+    }
+    let folder = to.parent().context("a link is in a folder")?;
+    fs::create_dir_all(folder)?;
+    match fs::remove_file(to) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    symlink(from, to).with_context(|| format!("failed to link {}", to.display()))
+}
