@@ -58,7 +58,8 @@ impl Guest {
         })
     }
 
-    /// Waits until the hub has every origin in whole, at these versions or later ones.
+    /// Waits until the hub has every origin in whole, at these versions or later ones. Asks for everything: who asks for
+    /// less does not hear of versions in which nothing changed for it.
     pub(super) fn wait_complete(
         &self,
         wanted: &BTreeMap<ClusterId, Version>,
@@ -69,7 +70,7 @@ impl Guest {
             runtime.block_on(async {
                 let end = Instant::now() + patience;
                 let follow = async {
-                    let mut following = self.follow(small()).await?;
+                    let mut following = self.follow(Filter::public()).await?;
                     following.wait_complete(wanted).await
                 };
                 tokio::pin!(follow);
@@ -247,9 +248,4 @@ fn used() -> Filter {
     let kinds = [Kind::Node, Kind::Identity, Kind::Service];
     let kinds = kinds.into_iter().map(Prefix::kind);
     Filter::new(kinds.chain([Prefix::service_endpoints()]))
-}
-
-/// Little, of every origin.
-fn small() -> Filter {
-    Filter::new([Prefix::kind(Kind::Service)])
 }
