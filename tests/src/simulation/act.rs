@@ -130,9 +130,9 @@ pub(super) fn perform(world: &mut World, story: &Story, number: usize) -> Result
             return world.settle(place);
         }
         Deed::Refilter { place } => {
-            let filter = dice.between(1, 3);
+            let filter = 1 + dice.index(item::FILTERS - 1);
             let process = world.process(place);
-            process.refilter(usize::try_from(filter).expect("it is small"), now);
+            process.refilter(filter, now);
             return world.settle(place);
         }
         Deed::Hostile { place, manner } => hostile(world, place, manner, dice),

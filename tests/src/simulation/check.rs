@@ -63,7 +63,9 @@ pub(super) fn repair(
         Some(Body::Delta(delta)) => delta.origin,
         _ => u32::from(u16::from(item::id(sender.cluster))),
     };
-    let origin = usize::try_from(origin).expect("it is small") - 1;
+    let Some(origin) = item::cluster_of_number(origin) else {
+        return Ok(());
+    };
     // What was refused is not kept on disk: who starts again has to ask once.
     let forgot = process.life > 1 && sources[origin].overreached();
     let source = &sources[origin];

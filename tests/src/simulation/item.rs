@@ -29,6 +29,12 @@ pub(super) fn id(cluster: usize) -> ClusterId {
     ClusterId::new(number).expect("clusters are few")
 }
 
+/// The cluster of the world that has the ID with this number, if there is one.
+pub(super) fn cluster_of_number(number: u32) -> Option<usize> {
+    let cluster = usize::try_from(number).ok()?.checked_sub(1)?;
+    (cluster < super::shape::CLUSTERS).then_some(cluster)
+}
+
 /// The cluster of the world that has an ID.
 pub(super) fn cluster_of(id: ClusterId) -> usize {
     usize::from(u16::from(id)) - 1

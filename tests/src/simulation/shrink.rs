@@ -24,8 +24,8 @@ pub(super) fn shrink(story: &Story, broken: Broken) -> (Story, Broken) {
                 *best = (shorter, broken);
                 Some(true)
             }
-            _ if tries >= TRIES => None,
-            _ => Some(false),
+            Outcome::Held(_) | Outcome::Broken(_) if tries >= TRIES => None,
+            Outcome::Held(_) | Outcome::Broken(_) => Some(false),
         }
     };
     if attempt(acts, &mut best).is_none() {

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use hawser_mesh::record::Kind;
+use hawser_mesh::record::{Key, Kind};
 use hawser_mesh::wire::{Body, Change, Message};
 
+use super::item::cluster_of_number;
 use super::violation::Violation;
 
 /// Parts that may be unacknowledged (docs/wire.md).
@@ -98,12 +99,10 @@ fn private(origin: u32, changes: &[Change], foreign: bool) -> Result<(), Violati
             .first()
             .is_some_and(|kind| *kind >= Kind::FIRST_PRIVATE)
     });
-    let Some(private) = private.filter(|_| foreign) else {
-        return Ok(());
-    };
-    let key = hawser_mesh::record::Key::parse(private.key.clone()).expect("it has a kind");
-    let origin = usize::try_from(origin)
-        .expect("it is small")
-        .wrapping_sub(1);
-    Err(Violation::PrivateTold { origin, key })
+    let private = private.filter(|_| foreign);
+    let key = private.and_then(|change| Key::parse(change.key.clone()).ok());
+    match (key, cluster_of_number(origin)) {
+        (Some(key), Some(origin)) => Err(Violation::PrivateTold { origin, key }),
+        (_, _) => Ok(()),
+    }
 }

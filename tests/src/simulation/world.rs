@@ -183,7 +183,10 @@ impl World {
                 publisher,
             } => self.answer(place, slot, life, publisher),
             Happening::Over { session, place } => self.over(session, place),
-            Happening::Expire { session } => self.expire(session),
+            Happening::Expire { session } => {
+                self.expire(session);
+                Ok(())
+            }
             Happening::Timer { place } => {
                 let now = self.now;
                 let process = self.process(place);
@@ -192,7 +195,8 @@ impl World {
                 }
                 process.timer = None;
                 if !process.is_awake(now) {
-                    return self.postpone(place, happening);
+                    self.postpone(place, happening);
+                    return Ok(());
                 }
                 process.handle_timeout(now);
                 self.settle(place)
@@ -204,7 +208,8 @@ impl World {
                     return Ok(());
                 }
                 if !process.is_awake(now) {
-                    return self.postpone(place, happening);
+                    self.postpone(place, happening);
+                    return Ok(());
                 }
                 process.follow(&self.sources[place.cluster]);
                 self.settle(place)
@@ -227,14 +232,13 @@ impl World {
     }
 
     /// Something waits until a process that stands still goes on.
-    fn postpone(&mut self, place: Place, happening: Happening) -> Result<(), Broken> {
+    fn postpone(&mut self, place: Place, happening: Happening) {
         let process = self.process(place);
         let until = process.stalled;
         if matches!(happening, Happening::Timer { .. }) {
             process.timer = Some(until);
         }
         self.plan(until, happening);
-        Ok(())
     }
 
     fn arrive(&mut self, flight: Flight) -> Result<(), Broken> {
@@ -449,13 +453,14 @@ impl World {
         let now = self.now;
         let process = self.process(place);
         if !process.is_awake(now) {
-            return self.postpone(place, Happening::Over { session, place });
+            self.postpone(place, Happening::Over { session, place });
+            return Ok(());
         }
         self.close(session, place);
         self.settle(place)
     }
 
-    fn expire(&mut self, session: SessionId) -> Result<(), Broken> {
+    fn expire(&mut self, session: SessionId) {
         let now = self.now;
         let (subscriber, publisher) = {
             let session = self.network.session(session);
@@ -466,7 +471,6 @@ impl World {
         if cut || silent(subscriber) || silent(publisher) {
             self.break_session(session);
         }
-        Ok(())
     }
 
     /// Whoever hears nothing any more on these sessions gives them up.
