@@ -202,7 +202,7 @@ impl Channel {
                     self.begin(store, owner.filter, had, now);
                 }
                 Phase::Ask => {
-                    if self.outstanding() > 0 {
+                    if self.could_overtake() {
                         return Step::Idle;
                     }
                     if !owner.can_write(Stream::Changes) {
@@ -276,7 +276,7 @@ impl Channel {
     }
 
     fn say_gone(&mut self, owner: Owner<'_>) -> Step {
-        if self.outstanding() > 0 {
+        if self.could_overtake() {
             return Step::Idle;
         }
         if !owner.can_write(Stream::Changes) {
@@ -395,7 +395,7 @@ impl Channel {
             return Some(Step::Send(Stream::Changes, Body::Delta(delta)));
         }
         let told = *told;
-        if self.outstanding() > 0 || self.summary_at.is_none_or(|at| at > now) {
+        if self.could_overtake() || self.summary_at.is_none_or(|at| at > now) {
             return Some(Step::Idle);
         }
         if !owner.can_write(Stream::Changes) {
@@ -433,6 +433,11 @@ impl Channel {
             self.summary_at = Some(at);
             shelf.timers.set(at, owner.session, self.origin);
         }
+    }
+
+    /// Whether what is said now could arrive before a part that was sent before.
+    fn could_overtake(&self) -> bool {
+        self.outstanding() > 0 && self.stream == Stream::Bulk
     }
 
     fn outstanding(&self) -> u64 {

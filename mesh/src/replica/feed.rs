@@ -17,13 +17,18 @@ const DIGESTS_BURST: u32 = 8;
 /// How often an origin that has more than its quota is compared, to see whether it fits again.
 const OVER_QUOTA_INTERVAL: Duration = Duration::from_secs(60);
 
+/// An acknowledgement that nobody waits for is sent after this: in small change it would cost as much as the change.
+const LAZY: Duration = Duration::from_secs(3);
+
 #[derive(Debug)]
 pub(super) struct Feed {
     pub(super) state: State,
     /// Number of the last part that was taken.
     taken: u64,
     acked: u64,
-    pub(super) ack_at: Option<Instant>,
+    ack_at: Option<Instant>,
+    /// Not before this: more came than the quota allows.
+    held_until: Option<Instant>,
     pub(super) digests_at: Option<Instant>,
     /// The newest question that was heard.
     pub(super) round: u32,
@@ -64,6 +69,7 @@ impl Feed {
             taken: 0,
             acked: 0,
             ack_at: None,
+            held_until: None,
             digests_at: None,
             round: 0,
             changes: Rate::new(quota.changes_per_second, quota.burst),
@@ -93,17 +99,40 @@ impl Feed {
         Ok(())
     }
 
-    /// Acknowledges what was taken, later if it was too much. Returns when, if it is later.
-    pub(super) fn acknowledge(&mut self, changes: usize, now: Instant) -> Option<Instant> {
+    /// What was taken counts as so many changes, and is to be acknowledged: later if it was too much. Returns when it is
+    /// due, if that is later, and whether it is late because of the quota.
+    pub(super) fn acknowledge(&mut self, changes: usize, now: Instant) -> (Option<Instant>, bool) {
         let level = self.changes.take(changes, now);
-        let at = level.unwrap_or(now);
-        self.ack_at = Some(self.ack_at.map_or(at, |before| before.max(at)));
-        level
+        if let Some(until) = level {
+            self.held_until = Some(until);
+        }
+        // The publisher may send as much again before it waits.
+        let half = self.taken - self.acked >= WINDOW / 2;
+        let due = if half || level.is_some() { now } else { now + LAZY };
+        self.ack_by(due);
+        (self.ack_due().filter(|at| *at > now), level.is_some())
+    }
+
+    /// The publisher may wait for it: what was taken is acknowledged as soon as the quota allows.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        if self.taken > self.acked {
+            self.ack_by(now);
+        }
+    }
+
+    fn ack_by(&mut self, at: Instant) {
+        self.ack_at = Some(self.ack_at.map_or(at, |before| before.min(at)));
+    }
+
+    fn ack_due(&self) -> Option<Instant> {
+        let at = self.ack_at?;
+        Some(self.held_until.map_or(at, |until| at.max(until)))
     }
 
     /// Asks for a snapshot of what differs, later if that happens too often. Returns when, if it is later.
     pub(super) fn ask(&mut self, now: Instant) -> Option<Instant> {
         self.state = State::Awaiting;
+        self.hurry(now);
         if self.digests_at.is_some() {
             return None;
         }
@@ -114,7 +143,8 @@ impl Feed {
 
     /// The acknowledgement that is due.
     pub(super) fn due_ack(&mut self, now: Instant) -> Option<u64> {
-        self.ack_at.take_if(|at| *at <= now)?;
+        self.ack_due().filter(|at| *at <= now)?;
+        self.ack_at = None;
         self.acked = self.taken;
         Some(self.taken)
     }

@@ -221,6 +221,7 @@ impl Subscriber {
         };
         self.tell_refused(origin, refused);
         self.acknowledge(shelf, origin, changed, now);
+        self.hurry(origin, now);
         if part.last {
             self.synced(shelf, origin);
         }
@@ -246,6 +247,7 @@ impl Subscriber {
             State::Filling(_) => return Err(Reject::UnexpectedMessage),
             State::Awaiting => {
                 self.acknowledge(shelf, origin, 1, now);
+                self.hurry(origin, now);
                 return Ok(());
             }
             State::Fresh => store.map(Store::version),
@@ -253,8 +255,8 @@ impl Subscriber {
         };
         if at != Some(from) {
             shelf.stats.delta_gap += 1;
-            self.ask(shelf, origin, now);
             self.acknowledge(shelf, origin, 1, now);
+            self.ask(shelf, origin, now);
             return Ok(());
         }
         let count = delta.changes.len();
@@ -288,6 +290,8 @@ impl Subscriber {
         let version = Version::new(summary.incarnation, summary.revision);
         let most = u64::try_from(shelf.quota(origin).records).unwrap_or(u64::MAX);
         let filter = self.filter.clone();
+        // It comes seldom enough to be answered.
+        self.hurry(origin, now);
         let feed = self.feed(origin);
         let Some(store) = shelf.stores.get_mut(&origin) else {
             return Ok(());
@@ -340,6 +344,7 @@ impl Subscriber {
             shelf.events.push_back(Event::Forgotten { origin });
         }
         self.acknowledge(shelf, origin, 1, now);
+        self.hurry(origin, now);
         Ok(())
     }
 
@@ -352,10 +357,17 @@ impl Subscriber {
     }
 
     fn acknowledge(&mut self, shelf: &mut Shelf, origin: ClusterId, changes: usize, now: Instant) {
-        if let Some(at) = self.feed(origin).acknowledge(changes, now) {
-            shelf.stats.delayed_acks += 1;
-            shelf.timers.set(at, self.session, origin);
+        let (later, held) = self.feed(origin).acknowledge(changes, now);
+        shelf.stats.delayed_acks += u64::from(held);
+        match later {
+            Some(at) => shelf.timers.set(at, self.session, origin),
+            None => _ = self.ready.insert(origin),
         }
+    }
+
+    /// The publisher may wait until all of this is acknowledged.
+    fn hurry(&mut self, origin: ClusterId, now: Instant) {
+        self.feed(origin).hurry(now);
         self.ready.insert(origin);
     }
 
