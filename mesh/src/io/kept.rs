@@ -13,6 +13,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+/// A batch with so many records is written without waiting for more: what waits is in memory twice.
+const EARLY: usize = 8192;
+
 /// A file that follows what it is told. Dropping it writes what is left.
 #[derive(Debug)]
 pub struct Kept {
@@ -134,6 +137,9 @@ impl Kept {
         }
         change(&mut waiting.batch);
         waiting.noted += 1;
+        if waiting.batch.len() >= EARLY {
+            self.desk.wake.notify_one();
+        }
         if waiting.since.is_none() {
             waiting.since = Some(Instant::now());
             self.desk.wake.notify_one();
@@ -207,8 +213,10 @@ fn next(desk: &Desk, last: Option<Instant>, failed: bool) -> Option<(Batch, u64,
     loop {
         let now = Instant::now();
         let due = waiting.since.map(|since| due(since, last, failed));
-        let ready = !waiting.batch.is_empty()
-            && (waiting.stops || waiting.urgent || due.is_some_and(|due| due <= now));
+        // A disk that refuses is not asked more often because more is waiting.
+        let is_full = !failed && waiting.batch.len() >= EARLY;
+        let is_due = is_full || due.is_some_and(|due| due <= now);
+        let ready = !waiting.batch.is_empty() && (waiting.stops || waiting.urgent || is_due);
         if ready {
             waiting.since = None;
             waiting.urgent = false;

@@ -108,7 +108,11 @@ impl Feed {
         }
         // The publisher may send as much again before it waits.
         let half = self.taken - self.acked >= WINDOW / 2;
-        let due = if half || level.is_some() { now } else { now + LAZY };
+        let due = if half || level.is_some() {
+            now
+        } else {
+            now + LAZY
+        };
         self.ack_by(due);
         (self.ack_due().filter(|at| *at > now), level.is_some())
     }
