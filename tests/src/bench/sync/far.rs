@@ -85,7 +85,7 @@ impl Far {
             });
             let (order, taken) = unbounded_channel();
             orders.push(order);
-            let cluster = Cluster::new(population.id()?, population.records()?)?;
+            let cluster = Cluster::new(population.id()?, population.records()?);
             clusters.push((cluster, address, tls, taken));
         }
         let (ready, is_ready) = mpsc::channel();

@@ -79,8 +79,8 @@ impl Population {
     pub(super) fn records(self) -> Result<Vec<(Key, Bytes)>> {
         let nodes = (0..self.size.nodes()).map(|node| self.node(node));
         let services = (0..self.size.services())
-            .flat_map(|number| [self.identity(number), service(&service_name(number))]);
-        let large = (self.backends() > 0).then(|| service(LARGE));
+            .flat_map(|number| [self.identity(number), Ok(service(&service_name(number)))]);
+        let large = (self.backends() > 0).then(|| Ok(service(LARGE)));
         let endpoints = (0..self.size.endpoints()).map(|number| self.endpoint(number, true));
         let backends = (0..self.backends()).map(|number| self.backend(number, true));
         nodes
@@ -220,8 +220,8 @@ fn upsert(record: &Record) -> Change {
     (record.key(), Some(encode_record(record)))
 }
 
-fn service(name: &str) -> Result<Record> {
-    Ok(Record::Service(Service {
+fn service(name: &str) -> Record {
+    Record::Service(Service {
         namespace: NAMESPACE.to_owned(),
         name: name.to_owned(),
         kind: ServiceType::ClusterSetIp,
@@ -233,7 +233,7 @@ fn service(name: &str) -> Result<Record> {
         }],
         exported_at: 1_700_000_000,
         session_affinity: None,
-    }))
+    })
 }
 
 fn service_name(number: u32) -> String {

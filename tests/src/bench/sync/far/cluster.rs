@@ -25,16 +25,16 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    pub(super) fn new(origin: ClusterId, records: Vec<(Key, Bytes)>) -> Result<Self> {
+    pub(super) fn new(origin: ClusterId, records: Vec<(Key, Bytes)>) -> Self {
         let mut replica = Replica::new(Limits::default(), Box::new(AdmitAll));
         replica.own(origin, Version::new(INCARNATION, 0));
         let records = records.into_iter();
         replica.write(Revision(1), records.map(|(key, value)| (key, Some(value))));
-        Ok(Self {
+        Self {
             origin,
             revision: 1,
             speaker: Speaker::new(replica),
-        })
+        }
     }
 
     /// Lives until there is nobody left to give orders.
