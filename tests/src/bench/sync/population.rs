@@ -284,13 +284,13 @@ mod tests {
             assert_eq!((records.len(), keys.len()), (wanted, wanted));
             let mut addresses = BTreeSet::new();
             for (key, bytes) in &records {
-                match decode_record(key, bytes).unwrap() {
-                    Record::Endpoint(endpoint) => {
-                        assert!(prefix.contains(&endpoint.addresses[0]), "{endpoint:?}");
-                        assert!(addresses.insert(endpoint.addresses[0]), "{endpoint:?}");
-                    }
-                    Record::Node(node) => assert!(prefix.contains(&node.prefixes[0]), "{node:?}"),
-                    _ => (),
+                let record = decode_record(key, bytes).unwrap();
+                if let Record::Endpoint(endpoint) = &record {
+                    assert!(prefix.contains(&endpoint.addresses[0]), "{endpoint:?}");
+                    assert!(addresses.insert(endpoint.addresses[0]), "{endpoint:?}");
+                }
+                if let Record::Node(node) = &record {
+                    assert!(prefix.contains(&node.prefixes[0]), "{node:?}");
                 }
             }
         }
