@@ -61,8 +61,9 @@ use subscriber::Subscriber;
 /// Names a session for as long as its connection lasts. Chosen by the owner, never used twice.
 pub type SessionId = u64;
 
-/// The most parts of an origin that are on their way to a subscriber: enough for 64 KiB each over 100 ms at 40 Mbit/s.
-pub const WINDOW: u64 = 8;
+/// The most parts of an origin that are on their way to a subscriber: enough for 64 KiB each over 100 ms at 80 Mbit/s.
+/// Half of them are acknowledged at once.
+pub const WINDOW: u64 = 16;
 
 /// The most by which an incarnation may grow at once. A source is not restored a thousand times.
 pub const MAX_INCARNATION_STEP: u64 = 1000;

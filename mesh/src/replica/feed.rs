@@ -18,7 +18,7 @@ const DIGESTS_BURST: u32 = 8;
 const OVER_QUOTA_INTERVAL: Duration = Duration::from_secs(60);
 
 /// An acknowledgement that nobody waits for is sent after this: in small change it would cost as much as the change.
-const LAZY: Duration = Duration::from_secs(3);
+const LAZY: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(super) struct Feed {

@@ -10,7 +10,7 @@ use super::item::cluster_of_number;
 use super::violation::Violation;
 
 /// Parts that may be unacknowledged (docs/wire.md).
-const WINDOW: u64 = 8;
+const WINDOW: u64 = hawser_mesh::replica::WINDOW;
 
 /// What was said about one origin on one session.
 #[derive(Clone, Copy, Debug, Default)]
