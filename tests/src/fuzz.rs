@@ -20,6 +20,7 @@ mod frames;
 mod geneve;
 mod guard;
 mod handshake_limit;
+mod hub;
 mod ip;
 mod key_file;
 mod merge;
@@ -32,6 +33,7 @@ mod overlay;
 mod packet;
 mod probe;
 mod reassembly;
+mod replica;
 mod scatter;
 mod segment;
 mod source;
@@ -61,7 +63,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("guard_plan", guard::plan),
     ("handshake_limit", handshake_limit::sources),
     ("ip", ip::packet),
+    ("journal_frames", hub::journal_frames),
     ("key_file", key_file::load),
+    ("manifests", hub::manifests),
     ("merge", merge::flows),
     ("message", message::stream),
     ("names", names::text),
@@ -69,6 +73,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("overlay", overlay::packet),
     ("probe", probe::packet),
     ("reassembly", reassembly::halves),
+    ("replica_messages", replica::messages),
+    ("replica_session", replica::session),
     ("scatter", scatter::reads),
     ("segment", segment::super_frame),
     ("state", state::json),

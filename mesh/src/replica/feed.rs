@@ -35,6 +35,8 @@ pub(super) struct Feed {
     changes: Rate,
     comparisons: Rate,
     over_quota_until: Option<Instant>,
+    /// When an origin that could fit again is tried, although nothing of it is heard.
+    retry_at: Option<Instant>,
     pub(super) synced: bool,
 }
 
@@ -75,6 +77,7 @@ impl Feed {
             changes: Rate::new(quota.changes_per_second, quota.burst),
             comparisons: Rate::new(DIGESTS_PER_SECOND, DIGESTS_BURST),
             over_quota_until: None,
+            retry_at: None,
             synced: false,
         }
     }
@@ -83,7 +86,7 @@ impl Feed {
     pub(super) fn restart(&mut self) {
         self.state = State::Fresh;
         (self.taken, self.acked, self.round) = (0, 0, 0);
-        (self.ack_at, self.digests_at) = (None, None);
+        (self.ack_at, self.digests_at, self.retry_at) = (None, None, None);
         self.synced = false;
     }
 
@@ -165,6 +168,18 @@ impl Feed {
         }
         self.over_quota_until = Some(now + OVER_QUOTA_INTERVAL);
         true
+    }
+
+    /// It may not be tried yet. Returns when it will be.
+    pub(super) fn retry_later(&mut self) -> Option<Instant> {
+        self.retry_at = self.over_quota_until;
+        self.retry_at
+    }
+
+    /// Whether it is to be tried now. What comes in already is a try.
+    pub(super) fn due_retry(&mut self, now: Instant) -> bool {
+        let due = self.retry_at.take_if(|at| *at <= now).is_some();
+        due && matches!(self.state, State::Following { .. }) && self.may_retry(now)
     }
 }
 

@@ -100,17 +100,20 @@ impl<'a> Intake<'a> {
         let first = !store.initialised;
         let there = store.keys_in(filter, buckets, &part.start, &part.end);
         let mut missing: BTreeSet<&[u8]> = there.iter().map(|key| &key[..]).collect();
-        let mut changed = 0;
         for record in &part.records {
             missing.remove(&record.key[..]);
+        }
+        let mut changed = 0;
+        // First of all, or what comes would not fit beside what goes.
+        for key in missing {
+            changed += self.change(fill.version.revision, key, Content::Gone);
+        }
+        for record in &part.records {
             changed += self.take(
                 Revision(record.revision),
                 &record.key,
                 record.value.as_ref(),
             );
-        }
-        for key in missing {
-            changed += self.change(fill.version.revision, key, Content::Gone);
         }
         // We asked for it: the first one is free, and later ones are cheap.
         if first { 1 } else { 1 + changed / 8 }

@@ -136,6 +136,11 @@ impl Subscriber {
             shelf.stats.skipped += 1;
             return Ok(());
         }
+        // Those of sessions before count too, as they are told in the next subscription.
+        let known = shelf.stores.contains_key(&origin);
+        if !known && shelf.stores.len() >= shelf.limits.origins {
+            return Err(Reject::TooManyOrigins);
+        }
         if !self.feeds.contains_key(&origin) {
             if self.feeds.len() >= shelf.limits.origins {
                 return Err(Reject::TooManyOrigins);
@@ -320,6 +325,10 @@ impl Subscriber {
             shelf.stats.mismatches += 1;
             self.ask(shelf, origin, now);
             return Ok(());
+        } else if summary.count <= most
+            && let Some(at) = feed.retry_later()
+        {
+            shelf.timers.set(at, self.session, origin);
         }
         self.synced(shelf, origin);
         Ok(())
@@ -432,6 +441,9 @@ impl Subscriber {
         }
         while let Some(origin) = next_after(&self.ready, self.turn) {
             let (number, filter) = (self.number, self.filter.clone());
+            if self.feed(origin).due_retry(now) {
+                self.ask(shelf, origin, now);
+            }
             let feed = self.feed(origin);
             let round = feed.round;
             let wire_origin = u16::from(origin).into();

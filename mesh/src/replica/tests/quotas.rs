@@ -48,6 +48,43 @@ fn records_beyond_the_quota_are_not_kept_and_come_when_they_fit() {
 }
 
 #[test]
+fn a_full_origin_may_exchange_all_its_records() {
+    let mut world = World::new(2);
+    world.replicas[1].set_quota(cluster(1), quota());
+    world.write(1, many(0..10));
+    let session = world.follow(1, HUB);
+    world.pass(Duration::from_secs(10));
+    world.cut(session);
+    let gone = (0..10).map(|n| unset(&format!("a{n:04}")));
+    world.write(2, gone.chain(many(20..30)));
+    // What it has comes from another incarnation, so the states are compared.
+    world.replicas[HUB].bump_incarnation(Incarnation(2));
+    world.follow(1, HUB);
+    world.pass(Duration::from_secs(10));
+    world.assert_same(1);
+    assert_eq!(
+        world.replicas[1].stats().refusals.get("quota_records"),
+        None
+    );
+}
+
+#[test]
+fn what_fits_again_is_asked_for_although_nothing_changes() {
+    let mut world = World::new(2);
+    world.replicas[1].set_quota(cluster(1), quota());
+    world.write(1, many(0..10));
+    let session = world.follow(1, HUB);
+    world.pass(Duration::from_secs(10));
+    world.cut(session);
+    // One change: the new come before the old go.
+    world.write(2, many(20..22));
+    world.write(3, (0..2).map(|n| unset(&format!("a{n:04}"))));
+    world.follow(1, HUB);
+    world.pass(Duration::from_secs(130));
+    world.assert_same(1);
+}
+
+#[test]
 fn bytes_beyond_the_quota_are_not_kept() {
     let mut world = world(quota());
     let long = "x".repeat(400);

@@ -483,6 +483,16 @@ fn more_parts_than_agreed_or_more_origins_are_refused() {
             _ => assert_eq!(liar.say(part), Ok(())),
         }
     }
+    // Another session does not make room for more.
+    let now = liar.0.now;
+    liar.0.replicas[1].close(SESSION);
+    liar.0.replicas[1].subscribe(SESSION, Wanted::All, all(), now);
+    let mut liar = liar.greeted();
+    let part = Body::Snapshot(Snapshot {
+        origin: 1026,
+        ..snapshot(1, vec![])
+    });
+    liar.assert_rejected(part, Reject::TooManyOrigins);
 }
 
 #[test]
