@@ -145,7 +145,7 @@ impl Scribe {
             end: End::Clean,
             told_own: false,
             catalog: Catalog::new(ground),
-            members: Members::default(),
+            members: Members::new(config.cluster.id, config.cluster.name.clone()),
             unkept: BTreeMap::new(),
             writing: None,
             reports,

@@ -129,7 +129,7 @@ impl Process {
             dials,
             timer: None,
             mind: None,
-            members: Members::default(),
+            members: Members::new(item::id(place.cluster), item::name(place.cluster)),
             sessions: BTreeMap::new(),
             watches: (0..CLUSTERS).map(|_| Watch::default()).collect(),
             filter,
@@ -243,7 +243,8 @@ impl Process {
         }
         self.followed = steps.len();
         core.load_own(&live);
-        self.members = Members::default();
+        let own = item::cluster(self.place.cluster);
+        self.members = Members::new(own.id, own.name);
         for other in (0..CLUSTERS).filter(|other| *other != self.place.cluster) {
             let peer = Arc::new(item::peer(other));
             for change in self.members.set(&item::name(other), Some(peer)) {
@@ -258,9 +259,6 @@ impl Process {
         let Some(Mind::Hub(core)) = &mut self.mind else {
             return Ok(());
         };
-        if claims == self.place.cluster {
-            return Ok(());
-        }
         let peer = Arc::new(item::impostor(claims));
         let changes = self.members.set("alien", Some(peer));
         if let Some(change) = changes.first() {
