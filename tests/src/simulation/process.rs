@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use hawser_mesh::hub::bump::Claim;
 use hawser_mesh::hub::core::Core;
 use hawser_mesh::hub::journal::Live;
 use hawser_mesh::hub::manifest::QuotaLimits;
@@ -85,6 +86,8 @@ pub(super) enum Said {
     Close(SessionId, &'static str),
     /// Its source went back: another incarnation.
     Bump(Incarnation),
+    /// It does not write, and heard of newer states.
+    Ahead(Vec<Claim>),
 }
 
 impl Dial {
@@ -342,6 +345,14 @@ impl Process {
         self.followed = source.steps().len();
     }
 
+    /// Another replica of the hub heard this.
+    pub(super) fn hear(&mut self, claim: Claim, now: Moment) {
+        let now = self.clock.read(now);
+        if let Some(Mind::Hub(core)) = &mut self.mind {
+            core.heard(claim, now);
+        }
+    }
+
     /// Somebody subscribes here.
     pub(super) fn serve(
         &mut self,
@@ -466,6 +477,7 @@ impl Process {
                     return Ok(Some(Said::Close(session, reason)));
                 }
                 Some(Told::Bump(to)) => return Ok(Some(Said::Bump(to))),
+                Some(Told::Ahead(claims)) => return Ok(Some(Said::Ahead(claims))),
                 Some(told) => self.take(told, sources)?,
                 None => break,
             }
@@ -517,7 +529,7 @@ impl Process {
                 }
                 Ok(())
             }
-            Told::Close(..) | Told::Bump(_) => Ok(()),
+            Told::Close(..) | Told::Bump(_) | Told::Ahead(_) => Ok(()),
         }
     }
 
