@@ -20,6 +20,7 @@
 //! | `nodes/`, `identities/` | a file for each number that was given |
 //! | `accepted/` | manifests as they were right last |
 //! | `announced/` | a file with the lanes of each node |
+//! | `ahead/` | a file of each replica: who told it of newer states than there are |
 //! | `kept-HUB-PORT.redb` | a replica's own: records of other clusters |
 //! | `hub-PORT.sock` | a replica's own: where it says how it is |
 

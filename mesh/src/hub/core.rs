@@ -3,7 +3,7 @@
 //! The owner calls, then takes actions ([`Core::poll_action`]) and messages ([`Core::poll_transmit`]) until there are none,
 //! and comes back when [`Core::poll_timeout`] says. Frames and members come from who reads the source and the journal.
 
-use super::bump::{Bump, Judgement, Witness};
+use super::bump::{self, Bump, Claim, Judgement, Witness};
 use super::grants::{self, Grants};
 use super::journal::{Frame, Live};
 use super::manifest::{ClusterPeer, QuotaLimits};
@@ -70,6 +70,11 @@ pub enum Action {
     Bump {
         /// Which.
         to: Incarnation,
+    },
+    /// Tell who writes, for its [`Core::heard`], that these say to have had newer states than there are.
+    Ahead {
+        /// At most [`bump::MAX_TOLD`].
+        claims: Vec<Claim>,
     },
     /// Keep this of another cluster.
     Keep {
@@ -233,6 +238,19 @@ impl Core {
     /// Whether this replica of the hub is the one that writes.
     pub fn set_writer(&mut self, writes: bool) {
         self.writes = writes;
+    }
+
+    /// Takes what another replica of this hub heard ([`Action::Ahead`]). Counts as if it had been heard here, once: who
+    /// says so is named, and must be a member or a node.
+    pub fn heard(&mut self, claim: Claim, now: Instant) {
+        let is_known = match claim.who {
+            Witness::Hub(cluster) => self.members.contains_key(&cluster),
+            Witness::Agent(node) => self.nodes.values().any(|known| *known == node),
+        };
+        if self.writes && is_known {
+            // Who said what is implausible was cut off there.
+            self.judge(claim, now);
+        }
     }
 
     /// Takes a member that came, changed or left.
@@ -555,17 +573,33 @@ impl Core {
             .sessions
             .get(&session)
             .and_then(|session| session.witness);
-        let (Some(who), Some(now), true) = (witness, now, self.writes) else {
+        let (Some(who), Some(now)) = (witness, now) else {
             return;
         };
-        match self
-            .bump
-            .hear(who, seen, self.version(), self.nodes.len(), now)
-        {
-            Judgement::Wait => {}
-            Judgement::Bump(to) => self.actions.push_back(Action::Bump { to }),
-            Judgement::Implausible => self.close(session, "incarnation_implausible"),
+        let (claim, ours) = (Claim { who, seen }, self.version());
+        let implausible = if self.writes {
+            self.judge(claim, now) == Judgement::Implausible
+        } else {
+            bump::is_implausible(seen, ours)
+        };
+        if implausible {
+            self.close(session, "incarnation_implausible");
+        } else if !self.writes {
+            let claims = self.bump.pass_on(claim, ours, now);
+            if !claims.is_empty() {
+                self.actions.push_back(Action::Ahead { claims });
+            }
         }
+    }
+
+    fn judge(&mut self, claim: Claim, now: Instant) -> Judgement {
+        let (ours, nodes) = (self.version(), self.nodes.len());
+        let judged = self.bump.hear(claim, ours, nodes, now);
+        match judged {
+            Judgement::Bump(to) => self.actions.push_back(Action::Bump { to }),
+            Judgement::Wait | Judgement::Implausible => {}
+        }
+        judged
     }
 
     fn announced(&mut self, session: SessionId, lanes: Vec<LaneRecord>) {

@@ -26,8 +26,8 @@ pub mod document;
 mod peer;
 
 pub use catalog::{Catalog, Complaint, Content, Look, News, Place};
-pub(crate) use peer::overlaps;
 pub use peer::{ClusterPeer, QuotaLimits};
+pub(crate) use peer::{overlaps, own_cluster};
 
 use crate::record::{Condition, EndpointPort, ServicePort, ServiceType};
 use ipnet::IpNet;

@@ -1,6 +1,6 @@
 //! The other clusters, each with an ID and prefixes of its own: who came first, keeps them.
 
-use super::manifest::{ClusterPeer, overlaps};
+use super::manifest::{ClusterPeer, overlaps, own_cluster};
 use hawser_tunnel::node::ClusterId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,14 +17,24 @@ pub struct MemberChange {
 }
 
 /// Which `ClusterPeer` objects count.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Members {
+    own: (ClusterId, String),
     accepted: BTreeMap<String, Arc<ClusterPeer>>,
-    /// Those that take what another one has, and why.
+    /// Those that take what another one or the own cluster has, and why.
     refused: BTreeMap<String, (Arc<ClusterPeer>, String)>,
 }
 
 impl Members {
+    /// Nobody yet; never the own cluster, neither by its ID nor by its name.
+    pub fn new(own: ClusterId, own_name: String) -> Self {
+        Self {
+            own: (own, own_name),
+            accepted: BTreeMap::new(),
+            refused: BTreeMap::new(),
+        }
+    }
+
     /// The members, by name.
     pub fn accepted(&self) -> &BTreeMap<String, Arc<ClusterPeer>> {
         &self.accepted
@@ -79,6 +89,10 @@ impl Members {
     }
 
     fn conflict(&self, name: &str, peer: &ClusterPeer) -> Option<String> {
+        let (own, own_name) = &self.own;
+        if let Some(fault) = own_cluster(peer.id, name, *own, own_name) {
+            return Some(fault.to_string());
+        }
         let mut others = self.accepted.iter().filter(|(other, _)| *other != name);
         others.find_map(|(other, known)| {
             if known.id == peer.id {
@@ -124,9 +138,34 @@ mod tests {
         changes.iter().map(name).collect()
     }
 
+    fn members() -> Members {
+        Members::new(ClusterId::new(1).unwrap(), "east".to_owned())
+    }
+
+    #[test]
+    fn the_own_cluster_is_no_member_by_id_or_by_name() {
+        let mut members = members();
+        assert!(
+            members
+                .set("alien", Some(peer(1, "10.9.0.0/16")))
+                .is_empty()
+        );
+        assert!(members.set("east", Some(peer(9, "10.9.0.0/16"))).is_empty());
+        let refused: Vec<_> = members.refused().collect();
+        let why = "is this cluster itself; remove the ClusterPeer or correct it";
+        let by_id = format!("spec.clusterId: 1: {why}");
+        let by_name = format!("metadata.name: east: {why}");
+        assert_eq!(refused, [("alien", &*by_id), ("east", &*by_name)]);
+        // A member that turns into one stays what it was.
+        members.set("west", Some(peer(2, "10.2.0.0/16")));
+        assert!(members.set("west", Some(peer(1, "10.2.0.0/16"))).is_empty());
+        assert_eq!(members.accepted()["west"].id, ClusterId::new(2).unwrap());
+        assert_eq!(members.accepted().len(), 1);
+    }
+
     #[test]
     fn who_came_first_keeps_its_id_and_prefixes() {
-        let mut members = Members::default();
+        let mut members = members();
         assert_eq!(
             names(&members.set("west", Some(peer(2, "10.2.0.0/16")))),
             ["+west"]
@@ -146,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_changed_id_is_another_member() {
-        let mut members = Members::default();
+        let mut members = members();
         members.set("west", Some(peer(2, "10.2.0.0/16")));
         let changes = members.set("west", Some(peer(4, "10.2.0.0/16")));
         assert_eq!(names(&changes), ["-west", "+west"]);

@@ -135,20 +135,16 @@ impl Hub {
         let port = listener.local_address().map_err(listen)?.port();
         let (orders, taken) = mpsc::channel();
         let (reporter, mut reports) = unbounded_channel();
-        let scribe = Scribe::open(Arc::clone(&config), &orders, reporter)?;
-        let status = StatusSocket::open(
-            &config
-                .state_directory
-                .join(format!("hub-{name}-{port}.sock")),
-        )
-        .map_err(system("listen for status requests"))?;
+        let replica = format!("{name}-{port}");
+        let scribe = Scribe::open(Arc::clone(&config), &replica, &orders, reporter)?;
+        let status =
+            StatusSocket::open(&config.state_directory.join(format!("hub-{replica}.sock")))
+                .map_err(system("listen for status requests"))?;
         std::thread::Builder::new()
             .name("hub-scribe".to_owned())
             .spawn(move || scribe.run(&taken))
             .map_err(system("start a thread"))?;
-        let path = config
-            .state_directory
-            .join(format!("kept-{name}-{port}.redb"));
+        let path = config.state_directory.join(format!("kept-{replica}.redb"));
         let opened = tokio::task::spawn_blocking(move || Kept::open(&path)).await;
         let opened = opened
             .map_err(io::Error::other)
@@ -170,8 +166,8 @@ impl Hub {
                 Some(Report::Writes) => writes = true,
                 Some(Report::Source(objects, complaints)) => source = (objects, complaints),
                 Some(Report::Failed(error)) => return Err(error.into()),
-                // The own state comes before its changes.
-                Some(Report::Frame(_)) => {}
+                // The own state comes before its changes. Who is ahead, says so again.
+                Some(Report::Frame(_) | Report::Heard(_)) => {}
                 None => {
                     let error = io::Error::other("its reader ended");
                     return Err(system("read the journal")(error));
@@ -313,6 +309,7 @@ impl Hub {
                 self.connections.close(session, reason);
             }
             Action::Announced { node, lanes } => self.order(Order::Lanes(node, lanes)),
+            Action::Ahead { claims } => self.order(Order::Ahead(claims)),
             Action::Bump { to } => self.order(Order::Bump(to)),
             Action::Keep {
                 origin,
@@ -365,6 +362,7 @@ impl Hub {
             Report::Own(_) => {}
             Report::Frame(frame) => self.core.write(frame),
             Report::Member(change) => self.core.set_member(change, Instant::now()),
+            Report::Heard(claim) => self.core.heard(claim, Instant::now()),
             Report::Writes => {
                 self.writes = true;
                 self.core.set_writer(true);

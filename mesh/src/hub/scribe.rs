@@ -2,6 +2,7 @@
 //!
 //! A thread of its own: it waits for disks. What it reports is on the disk.
 
+use super::bump::Claim;
 use super::derive::Rules;
 use super::journal::{End, Frame, Live};
 use super::manifest::document::Ground;
@@ -16,6 +17,7 @@ use crate::io::lock::{self, Lock};
 use crate::io::numbers::NumberFiles;
 use crate::record::{Incarnation, Kind, LaneRecord, Record, Version};
 use crate::wire::decode_record;
+use heard::Heard;
 use lanes::Announced;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -25,6 +27,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc::UnboundedSender;
 
+mod heard;
 mod lanes;
 
 /// How long the source must be quiet before it is looked at: files are often written in several steps.
@@ -43,12 +46,16 @@ pub(super) enum Order {
     Journal,
     /// Some node's lanes were written.
     Announced,
+    /// Some replica wrote what it heard of newer states.
+    Heard,
     /// Nobody else writes any more.
     Locked(Lock),
     /// The lock cannot be had.
     Unlockable(io::Error),
     /// An agent told its node's lanes.
     Lanes(String, Vec<LaneRecord>),
+    /// Subscribers told this replica, which does not write, of newer states.
+    Ahead(Vec<Claim>),
     /// Begin another incarnation.
     Bump(Incarnation),
     /// End.
@@ -64,6 +71,8 @@ pub(super) enum Report {
     Frame(Frame),
     /// A member came, changed or left.
     Member(MemberChange),
+    /// Another replica heard this.
+    Heard(Claim),
     /// This replica writes from now on.
     Writes,
     /// How many objects there are, and what is wrong with others: a line each.
@@ -100,6 +109,7 @@ pub(super) struct Scribe {
     source: Folder,
     accepted: Folder,
     announced: Announced,
+    heard: Heard,
     journal: JournalFile,
     live: Live,
     end: End,
@@ -122,15 +132,18 @@ struct Writing {
 }
 
 impl Scribe {
-    /// Opens the state directory, and begins to watch it and the source, and to wait for the lock.
+    /// Opens the state directory, and begins to watch it and the source, and to wait for the lock. `replica`: a name that
+    /// no other replica of the hub has.
     pub(super) fn open(
         config: Arc<HubConfig>,
+        replica: &str,
         orders: &Sender<Order>,
         reports: UnboundedSender<Report>,
     ) -> Result<Self, ScribeError> {
         let state = &config.state_directory;
         let accepted = Folder::make(&state.join("accepted"))?;
         let announced = Announced::open(&state.join("announced"))?;
+        let heard = Heard::open(&state.join("ahead"), replica)?;
         let ground = Ground {
             cluster: config.cluster.id,
             name: config.cluster.name.clone(),
@@ -140,12 +153,13 @@ impl Scribe {
             source: Folder::new(&config.source),
             accepted,
             announced,
+            heard,
             journal: JournalFile::new(&state.join("journal")),
             live: Live::default(),
             end: End::Clean,
             told_own: false,
             catalog: Catalog::new(ground),
-            members: Members::default(),
+            members: Members::new(config.cluster.id, config.cluster.name.clone()),
             unkept: BTreeMap::new(),
             writing: None,
             reports,
@@ -172,7 +186,13 @@ impl Scribe {
     fn watch(&mut self, orders: Sender<Order>) {
         let (source, state) = (self.source.path().to_owned(), &self.config.state_directory);
         let (journal, announced) = (state.join("journal"), state.join("announced"));
-        let folders = [source.clone(), announced.clone(), state.clone()];
+        let ahead = state.join("ahead");
+        let folders = [
+            source.clone(),
+            announced.clone(),
+            ahead.clone(),
+            state.clone(),
+        ];
         let heard = move |paths: &[std::path::PathBuf]| {
             let under = |folder: &Path| {
                 paths.is_empty() || paths.iter().any(|path| path.starts_with(folder))
@@ -181,6 +201,7 @@ impl Scribe {
                 (under(&source), Order::Source),
                 (under(&journal), Order::Journal),
                 (under(&announced), Order::Announced),
+                (under(&ahead), Order::Heard),
             ]
             .map(|(heard, order)| heard.then(|| orders.send(order)));
             // The hub has ended.
@@ -231,9 +252,11 @@ impl Scribe {
                     }
                 }
                 Ok(Order::Announced) => self.hear_lanes(),
+                Ok(Order::Heard) => self.hear_others(),
                 Ok(Order::Locked(lock)) => self.begin(lock)?,
                 Ok(Order::Unlockable(error)) => return Err(error.into()),
                 Ok(Order::Lanes(node, lanes)) => self.keep_lanes(&node, lanes),
+                Ok(Order::Ahead(claims)) => self.tell_others(&claims),
                 Ok(Order::Bump(to)) => self.bump(to)?,
                 Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 Err(RecvTimeoutError::Timeout) => {
@@ -241,6 +264,7 @@ impl Scribe {
                     if now >= rescan {
                         rescan = now + RESCAN;
                         self.hear_lanes();
+                        self.hear_others();
                         if self.writing.is_none() {
                             self.follow()?;
                             self.tell_own();
@@ -405,6 +429,7 @@ impl Scribe {
         self.journal.begin(&self.live, self.end)?;
         self.end = End::Clean;
         self.tell_own();
+        self.heard.begin()?;
         let numbers = NumberFiles::open(&self.config.state_directory)?;
         let rules = Rules {
             cluster: self.config.cluster.clone(),
@@ -522,6 +547,30 @@ impl Scribe {
                 }
             }
             Err(error) => tracing::warn!(%error, "lanes of nodes cannot be read"),
+        }
+    }
+
+    /// Of newer states: written where the replica that writes finds it.
+    fn tell_others(&self, claims: &[Claim]) {
+        // Who writes by now, hears it again from the subscribers.
+        if self.writing.is_none()
+            && let Err(error) = self.heard.put(claims)
+        {
+            tracing::warn!(%error, "who writes cannot be told of newer states");
+        }
+    }
+
+    fn hear_others(&mut self) {
+        if self.writing.is_none() {
+            return;
+        }
+        match self.heard.look() {
+            Ok(claims) => {
+                for claim in claims {
+                    self.report(Report::Heard(claim));
+                }
+            }
+            Err(error) => tracing::warn!(%error, "what other replicas heard cannot be read"),
         }
     }
 

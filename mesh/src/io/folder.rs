@@ -7,7 +7,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// The longest file that is read, in bytes. 10,000 pods in one file take about 10 MB.
+/// The longest file that is read where nothing else is said, in bytes. 10,000 pods in one file take about 10 MB.
 const LONGEST: u64 = 64 << 20;
 
 /// Device, inode, size, time of change.
@@ -17,6 +17,7 @@ type Fingerprint = (u64, u64, u64, i64, i64);
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
+    longest: u64,
     known: BTreeMap<String, Fingerprint>,
 }
 
@@ -30,6 +31,7 @@ impl Folder {
     pub(crate) fn new(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
+            longest: LONGEST,
             known: BTreeMap::new(),
         }
     }
@@ -38,6 +40,11 @@ impl Folder {
     pub(crate) fn make(path: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         Ok(Self::new(path))
+    }
+
+    /// Reads no file that is longer than this, in bytes.
+    pub(crate) fn at_most(self, longest: u64) -> Self {
+        Self { longest, ..self }
     }
 
     /// Where it is.
@@ -72,7 +79,7 @@ impl Folder {
             let content = if self.known.get(&name) == Some(&fingerprint) {
                 Content::Unchanged
             } else {
-                match read(&path) {
+                match read(&path, self.longest) {
                     Ok(text) => Content::Text(text),
                     Err(reason) => Content::Unreadable(reason),
                 }
@@ -127,14 +134,14 @@ fn fingerprint(metadata: &fs::Metadata) -> Fingerprint {
     )
 }
 
-fn read(path: &Path) -> Result<String, String> {
+fn read(path: &Path, longest: u64) -> Result<String, String> {
     let size = fs::metadata(path).map_err(|error| super::secret_file::reason(&error))?;
     if !size.is_file() {
         return Err("is no file; remove it".to_owned());
     }
-    if size.len() > LONGEST {
+    if size.len() > longest {
         return Err(format!(
-            "has {} bytes; must be at most {LONGEST}; split it",
+            "has {} bytes; must be at most {longest}; split it",
             size.len()
         ));
     }

@@ -153,6 +153,32 @@ async fn lanes_that_an_agent_tells_any_replica_reach_the_other_cluster() {
 }
 
 #[tokio::test]
+async fn a_node_that_comes_again_before_its_old_sessions_are_known_dead_is_served() {
+    let site = Site::new("east", 1);
+    site.nodes();
+    let hub = site.start(0);
+    // Nobody reads or closes the earlier ones, as if their processes hung.
+    let mut silent = Vec::new();
+    for _ in 0..8 {
+        let mut agent = Agent::new();
+        agent.connect(&site, 0).await;
+        agent
+            .until("it is served", |replica| count(replica, 1, Kind::Node) == 2)
+            .await;
+        silent.push(agent);
+        let sessions = hub.status()["sessions"].as_array().unwrap().len();
+        assert!(sessions <= 3, "the oldest went: {sessions}");
+    }
+    // And the last one stays.
+    site.pod("web-1", "web", 11);
+    let mut last = silent.pop().unwrap();
+    last.until("the new pod is known", |replica| {
+        count(replica, 1, Kind::Endpoint) == 1
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_another_cluster_says_outside_its_grant_is_refused_by_name() {
     let (east, west) = (Site::new("east", 1), Site::new("west", 2));
     east.nodes();

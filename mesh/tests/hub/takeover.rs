@@ -3,6 +3,8 @@
 use crate::agent::{Agent, records};
 use crate::records_of;
 use crate::site::{Site, until};
+use hawser_mesh::record::{Incarnation, Version};
+use hawser_tunnel::node::ClusterId;
 use std::collections::BTreeMap;
 use std::fs;
 
@@ -152,6 +154,38 @@ async fn a_replica_takes_over_from_a_killed_writer_and_no_number_and_no_revision
             .await;
     }
     assert_eq!(given.len(), 42);
+}
+
+#[tokio::test]
+async fn a_newer_state_than_there_is_that_a_follower_hears_of_moves_the_writer() {
+    let site = Site::new("east", 1);
+    let node =
+        "apiVersion: v1\nkind: Node\nmetadata: {name: n1}\nspec: {podCIDRs: [10.1.1.0/24]}\n";
+    site.manifest("nodes.yaml", node);
+    let (writer, follower) = (site.start(0), site.start(1));
+    writer.until("it writes", |status| status["role"] == "writer");
+    follower.until("both know all", |status| records_of(status, 1) == 2);
+    // The only agent has what was lost, as after a backup was restored; and it is not at the replica that writes.
+    let mut agent = Agent::new();
+    let origin = ClusterId::new(1).unwrap();
+    agent
+        .replica
+        .load(origin, Version::new(1, 900), true, Vec::new());
+    agent.connect(&site, 1).await;
+    agent
+        .until("another incarnation is here", |replica| {
+            let store = replica.store(origin).unwrap();
+            store.version().incarnation == Incarnation(2) && store.len() == 2
+        })
+        .await;
+    assert!(site.path("state/ahead/hub-2-6083").exists());
+    // What is in the journal, the follower may have read first.
+    for hub in [&writer, &follower] {
+        let bumped = |version: &str| version.starts_with("2.");
+        hub.until("it goes on there", |status| {
+            status["version"].as_str().is_some_and(bumped)
+        });
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::Bytes;
+use hawser_mesh::hub::bump::Claim;
 use hawser_mesh::hub::core::{Action, Core};
 use hawser_mesh::record::{Incarnation, Key, Revision, Version};
 use hawser_mesh::replica::{Event, Replica, SessionId, Stats, Store, Stream, Transmit};
@@ -31,6 +32,7 @@ pub(super) enum Told {
     Forget(ClusterId),
     Close(SessionId, &'static str),
     Bump(Incarnation),
+    Ahead(Vec<Claim>),
     /// Somebody refused a record of ours, by this name.
     Refused(Key, String),
 }
@@ -148,6 +150,7 @@ fn told_by_hub(action: Action) -> Option<Told> {
         Action::Forget { origin } => Some(Told::Forget(origin)),
         Action::Close { session, reason } => Some(Told::Close(session, reason)),
         Action::Bump { to } => Some(Told::Bump(to)),
+        Action::Ahead { claims } => Some(Told::Ahead(claims)),
         Action::Refused { key, reason, .. } => Some(Told::Refused(key, reason)),
         // Whom to dial and to trust, everybody knows here.
         Action::Dial { .. }

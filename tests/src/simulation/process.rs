@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use hawser_mesh::hub::bump::Claim;
 use hawser_mesh::hub::core::Core;
 use hawser_mesh::hub::journal::Live;
 use hawser_mesh::hub::manifest::QuotaLimits;
@@ -85,6 +86,8 @@ pub(super) enum Said {
     Close(SessionId, &'static str),
     /// Its source went back: another incarnation.
     Bump(Incarnation),
+    /// It does not write, and heard of newer states.
+    Ahead(Vec<Claim>),
 }
 
 impl Dial {
@@ -129,7 +132,7 @@ impl Process {
             dials,
             timer: None,
             mind: None,
-            members: Members::default(),
+            members: Members::new(item::id(place.cluster), item::name(place.cluster)),
             sessions: BTreeMap::new(),
             watches: (0..CLUSTERS).map(|_| Watch::default()).collect(),
             filter,
@@ -243,7 +246,8 @@ impl Process {
         }
         self.followed = steps.len();
         core.load_own(&live);
-        self.members = Members::default();
+        let own = item::cluster(self.place.cluster);
+        self.members = Members::new(own.id, own.name);
         for other in (0..CLUSTERS).filter(|other| *other != self.place.cluster) {
             let peer = Arc::new(item::peer(other));
             for change in self.members.set(&item::name(other), Some(peer)) {
@@ -258,9 +262,6 @@ impl Process {
         let Some(Mind::Hub(core)) = &mut self.mind else {
             return Ok(());
         };
-        if claims == self.place.cluster {
-            return Ok(());
-        }
         let peer = Arc::new(item::impostor(claims));
         let changes = self.members.set("alien", Some(peer));
         if let Some(change) = changes.first() {
@@ -342,6 +343,14 @@ impl Process {
             core.write(logged.frame.clone());
         }
         self.followed = source.steps().len();
+    }
+
+    /// Another replica of the hub heard this.
+    pub(super) fn hear(&mut self, claim: Claim, now: Moment) {
+        let now = self.clock.read(now);
+        if let Some(Mind::Hub(core)) = &mut self.mind {
+            core.heard(claim, now);
+        }
     }
 
     /// Somebody subscribes here.
@@ -468,6 +477,7 @@ impl Process {
                     return Ok(Some(Said::Close(session, reason)));
                 }
                 Some(Told::Bump(to)) => return Ok(Some(Said::Bump(to))),
+                Some(Told::Ahead(claims)) => return Ok(Some(Said::Ahead(claims))),
                 Some(told) => self.take(told, sources)?,
                 None => break,
             }
@@ -519,7 +529,7 @@ impl Process {
                 }
                 Ok(())
             }
-            Told::Close(..) | Told::Bump(_) => Ok(()),
+            Told::Close(..) | Told::Bump(_) | Told::Ahead(_) => Ok(()),
         }
     }
 

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::time::Instant;
 
+use hawser_mesh::hub::bump::Claim;
 use hawser_mesh::replica::{SessionId, Stream};
 
 use super::clock::{MS, Moment, SECOND};
@@ -40,6 +41,8 @@ pub(super) enum Happening {
     Timer { place: Place },
     /// A replica hears of its source.
     Follow { place: Place },
+    /// A replica reads what another one heard.
+    Heard { place: Place, claim: Claim },
     /// A process starts.
     Start { place: Place },
     /// Hostile hands let go of a session.
@@ -214,6 +217,19 @@ impl World {
                 process.follow(&self.sources[place.cluster]);
                 self.settle(place)
             }
+            Happening::Heard { place, claim } => {
+                let now = self.now;
+                let process = self.process(place);
+                if !process.is_up() {
+                    return Ok(());
+                }
+                if !process.is_awake(now) {
+                    self.postpone(place, happening);
+                    return Ok(());
+                }
+                process.hear(claim, now);
+                self.settle(place)
+            }
             Happening::Start { place } => self.start(place),
             Happening::Release { session } => {
                 self.break_session(session);
@@ -334,6 +350,20 @@ impl World {
                     self.sources[place.cluster].bump(to);
                     self.report.bumps += 1;
                     act::tell_followers(self, place.cluster);
+                }
+                Ok(Some(Said::Ahead(claims))) => {
+                    for other in Place::hubs_of(place.cluster).filter(|other| *other != place) {
+                        for claim in &claims {
+                            let (wait, claim) = (self.dice.between(MS, 40 * MS), *claim);
+                            self.after(
+                                wait,
+                                Happening::Heard {
+                                    place: other,
+                                    claim,
+                                },
+                            );
+                        }
+                    }
                 }
                 Ok(None) => break,
                 Err(violation) => return Err(self.broken(place, violation)),

@@ -298,6 +298,95 @@ fn a_restored_source_begins_another_incarnation_when_another_hub_says_so() {
 }
 
 #[test]
+fn what_a_replica_that_follows_hears_moves_the_one_that_writes() {
+    let now = Instant::now();
+    let (mut writer, mut follower) = (hub(1, &[2], now), hub(1, &[2], now));
+    follower.set_writer(false);
+    follower.accepted(5, hub_id(2)).unwrap();
+    actions(&mut follower);
+    actions(&mut writer);
+    let seen = Version::new(1, 900);
+    follower.ahead(5, seen, Some(now));
+    let who = Witness::Hub(id(2));
+    let claims = vec![Claim { who, seen }];
+    assert_eq!(actions(&mut follower), [Action::Ahead { claims }]);
+    follower.heard(Claim { who, seen }, now);
+    assert_eq!(actions(&mut follower), [], "it does not write");
+    writer.heard(Claim { who, seen }, now);
+    let to = Incarnation(2);
+    assert_eq!(actions(&mut writer), [Action::Bump { to }]);
+}
+
+#[test]
+fn agents_count_once_wherever_they_are_heard_and_strangers_do_not() {
+    let now = Instant::now();
+    let mut writer = hub(1, &[2], now);
+    let mut changes = Vec::new();
+    for number in 2..=10 {
+        let (key, value) = node(1, number);
+        changes.push((key, Some(value)));
+    }
+    writer.write(frame(2, changes));
+    actions(&mut writer);
+    let agent = |number| Claim {
+        who: Witness::Agent(NodeIndex::new(number).unwrap()),
+        seen: Version::new(1, 900),
+    };
+    writer.accepted(5, PeerId::node("c1", "n1")).unwrap();
+    writer.ahead(5, agent(1).seen, Some(now));
+    let stranger = Claim {
+        who: Witness::Hub(id(3)),
+        ..agent(1)
+    };
+    let implausible = Claim {
+        seen: Version::new(5000, 1),
+        ..agent(4)
+    };
+    for claim in [
+        agent(1),
+        agent(2),
+        agent(11),
+        agent(12),
+        stranger,
+        implausible,
+    ] {
+        writer.heard(claim, now);
+        assert_eq!(actions(&mut writer), [], "{claim:?}");
+    }
+    writer.heard(agent(3), now);
+    let to = Incarnation(2);
+    assert_eq!(actions(&mut writer), [Action::Bump { to }]);
+}
+
+#[test]
+fn a_node_that_comes_again_and_again_is_served_and_its_oldest_session_ends() {
+    let now = Instant::now();
+    let mut core = hub(1, &[2], now);
+    let (_, changed) = node(1, 2);
+    core.write(frame(2, vec![(node(1, 2).0, Some(changed))]));
+    core.accepted(1, PeerId::node("c1", "n2")).unwrap();
+    actions(&mut core);
+    let mut ended = Vec::new();
+    for session in 2..12 {
+        core.accepted(session, PeerId::node("c1", "n1")).unwrap();
+        assert!(
+            core.sessions().contains_key(&session),
+            "the newest is there"
+        );
+        for action in actions(&mut core) {
+            let Action::Close { session, reason } = action else {
+                panic!("{action:?}");
+            };
+            assert_eq!(reason, "too_many_sessions");
+            ended.push(session);
+        }
+    }
+    assert_eq!(ended, [2, 3, 4, 5, 6, 7, 8]);
+    let left: Vec<_> = core.sessions().keys().copied().collect();
+    assert_eq!(left, [1, 9, 10, 11], "and another node's is let alone");
+}
+
+#[test]
 fn a_replica_that_follows_never_bumps() {
     let mut core = hub(1, &[2], Instant::now());
     core.set_writer(false);

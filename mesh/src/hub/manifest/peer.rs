@@ -85,8 +85,8 @@ pub(crate) fn overlaps(one: IpNet, other: IpNet) -> bool {
 
 pub(super) fn check(spec: Spec, name: &str, ground: &Ground) -> Result<ClusterPeer, Fault> {
     let id = clusters::cluster_id("spec.clusterId", &spec.cluster_id)?;
-    if id == ground.cluster || name == ground.name {
-        return Err(Fault::new("spec.clusterId", id, Rule::PeerIsOwnCluster));
+    if let Some(fault) = own_cluster(id, name, ground.cluster, &ground.name) {
+        return Err(fault);
     }
     let pod_cidrs = prefixes("spec.podCidrs", &spec.pod_cidrs)?;
     for prefix in &pod_cidrs {
@@ -123,6 +123,19 @@ pub(super) fn check(spec: Spec, name: &str, ground: &Ground) -> Result<ClusterPe
         ca: spec.ca,
         quotas: spec.quotas,
     })
+}
+
+/// What is wrong with a peer that is the cluster itself, by its ID or by its name.
+pub(crate) fn own_cluster(
+    id: ClusterId,
+    name: &str,
+    own: ClusterId,
+    own_name: &str,
+) -> Option<Fault> {
+    if id == own {
+        return Some(Fault::new("spec.clusterId", id, Rule::PeerIsOwnCluster));
+    }
+    (name == own_name).then(|| Fault::new("metadata.name", name, Rule::PeerIsOwnCluster))
 }
 
 fn prefixes(field: &str, texts: &[String]) -> Result<Vec<IpNet>, Fault> {

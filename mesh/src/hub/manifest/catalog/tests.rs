@@ -140,3 +140,23 @@ fn an_object_in_two_files_is_refused_until_one_is_gone() {
     };
     assert_eq!(catalog.place(&key).unwrap().file, "b.yaml");
 }
+
+#[test]
+fn a_cluster_peer_that_is_the_cluster_itself_is_refused_by_id_and_by_name() {
+    let mut catalog = Catalog::new(ground());
+    let peer = |name: &str, id: u16| {
+        format!(
+            "apiVersion: hawser.io/v1alpha1\nkind: ClusterPeer\nmetadata: {{name: {name}}}\n\
+             spec: {{clusterId: {id}, podCidrs: [10.9.0.0/16], hubs: [], ca: x}}\n"
+        )
+    };
+    let (by_id, by_name) = (peer("alien", 1), peer("east", 9));
+    let files = look(&[("a.yaml", &by_id), ("b.yaml", &by_name)]);
+    let news = catalog.handle_look(files, Instant::now());
+    assert!(news.changes.is_empty());
+    let told: Vec<_> = news.complaints.iter().map(ToString::to_string).collect();
+    let why = "is this cluster itself; remove the ClusterPeer or correct it";
+    let by_id = format!("a.yaml: line 1: spec.clusterId: 1: {why}");
+    let by_name = format!("b.yaml: line 3: metadata.name: east: {why}");
+    assert_eq!(told, [by_id, by_name]);
+}
