@@ -12,6 +12,7 @@ mod status;
 use crate::agent::{self, AgentError};
 use crate::chain::one_line;
 use crate::config::{DEFAULT_SOCKET, NodeConfig};
+use crate::io::arena;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use log::LogFormat;
 use std::error::Error;
@@ -184,6 +185,7 @@ fn run_agent(args: &AgentArgs, format: LogFormat) -> Outcome {
         NodeConfig::load(&args.config)?;
         return Ok(());
     }
+    arena::share_one();
     log::start(format)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -1,6 +1,7 @@
 //! Everything that touches the kernel, files and sockets; nothing here decides.
 
 pub(crate) mod agent_socket;
+pub(crate) mod arena;
 pub(crate) mod clamp_table;
 pub(crate) mod config_file;
 pub(crate) mod folder;
