@@ -21,7 +21,7 @@ const COSTS: [(&str, u32); 16] = [
     ("handshake_limit", 80),
     ("journal_frames", 4),
     ("key_file", 4),
-    ("manifests", 20),
+    ("manifests", 60),
     ("reassembly", 10),
     ("replica_messages", 2),
     ("replica_session", 100),
