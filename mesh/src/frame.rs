@@ -32,6 +32,14 @@ impl Stream {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Changes, Self::Bulk];
 
+    /// Its place among both.
+    pub(crate) fn index(self) -> usize {
+        match self {
+            Self::Changes => 0,
+            Self::Bulk => 1,
+        }
+    }
+
     /// What its first frame says.
     pub fn name(self) -> &'static str {
         match self {

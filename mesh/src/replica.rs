@@ -46,6 +46,8 @@ pub use reject::Reject;
 pub use stats::Stats;
 pub use store::Store;
 
+pub use crate::frame::Stream;
+
 use crate::record::{Incarnation, Key, LaneRecord, Revision, Version};
 use crate::wire::Message;
 use bytes::Bytes;
@@ -67,24 +69,6 @@ pub const WINDOW: u64 = 16;
 
 /// The most by which an incarnation may grow at once. A source is not restored a thousand times.
 pub const MAX_INCARNATION_STEP: u64 = 1000;
-
-/// The stream of a session on which a message goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stream {
-    /// Everything but snapshots: a big one never delays a small change.
-    Changes,
-    /// Snapshots.
-    Bulk,
-}
-
-impl Stream {
-    fn index(self) -> usize {
-        match self {
-            Self::Changes => 0,
-            Self::Bulk => 1,
-        }
-    }
-}
 
 /// A message to send.
 #[derive(Clone, Debug, PartialEq, Eq)]

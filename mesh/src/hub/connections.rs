@@ -1,7 +1,7 @@
 //! The hub's connections: those that others opened, and those that we keep open to other clusters' hubs.
 
 use crate::dial::Target;
-use crate::io::quic::{self, Connection, Dialer, Sender, Tls};
+use crate::io::quic::{Connection, Dialer, Sender, Tls};
 use crate::io::resolve::Resolver;
 use crate::replica::{SessionId, Stream, Transmit};
 use crate::trust::{Expected, PeerId};
@@ -77,7 +77,7 @@ impl Connections {
         let inputs = self.inputs.clone();
         tokio::spawn(async move {
             while let Some((stream, bytes)) = rx.recv().await {
-                let message = Input::Message(session, of_quic(stream), bytes);
+                let message = Input::Message(session, stream, bytes);
                 if inputs.send(message).await.is_err() {
                     return;
                 }
@@ -113,17 +113,16 @@ impl Connections {
         let Some(open) = self.open.get(&session) else {
             return true;
         };
-        let on = to_quic(stream);
-        if let Err(error) = open.tx.try_send(on, bytes) {
+        if let Err(error) = open.tx.try_send(stream, bytes) {
             // An end is told by the reader. A stream that is full was said to be not writable.
             tracing::debug!(session, %error, "message not sent");
         }
-        if open.tx.is_writable(on) {
+        if open.tx.is_writable(stream) {
             return true;
         }
         let (tx, inputs) = (open.tx.clone(), self.inputs.clone());
         tokio::spawn(async move {
-            tx.writable(on).await;
+            tx.writable(stream).await;
             // The hub has ended.
             let _ = inputs.send(Input::Writable(session, stream)).await;
         });
@@ -194,19 +193,5 @@ impl Connections {
         let session = self.feeding.remove(&cluster)?;
         self.close(session, "dialed_elsewhere");
         Some(session)
-    }
-}
-
-fn of_quic(stream: quic::Stream) -> Stream {
-    match stream {
-        quic::Stream::Changes => Stream::Changes,
-        quic::Stream::Bulk => Stream::Bulk,
-    }
-}
-
-fn to_quic(stream: Stream) -> quic::Stream {
-    match stream {
-        Stream::Changes => quic::Stream::Changes,
-        Stream::Bulk => quic::Stream::Bulk,
     }
 }

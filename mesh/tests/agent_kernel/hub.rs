@@ -4,7 +4,6 @@
 use crate::ground::Ground;
 use bytes::Bytes;
 use hawser_mesh::ca::{Ca, LEAF_LIFE, init};
-use hawser_mesh::frame;
 use hawser_mesh::io::quic::{Connection, Listener, Sender, Tls};
 use hawser_mesh::record::{
     Cluster, IdentityRecord, Key, LaneRecord, Node, Pod, Record, Revision, Version,
@@ -143,14 +142,10 @@ async fn serve(
             }
         }
         while let Some(sent) = replica.poll_transmit(now) {
-            let stream = match sent.stream {
-                Stream::Changes => frame::Stream::Changes,
-                Stream::Bulk => frame::Stream::Bulk,
-            };
             if let Some(sender) = senders.get(&sent.session) {
                 // A connection that has ended is told of by its reader.
-                let _ = sender.try_send(stream, sent.bytes);
-                replica.set_writable(sent.session, sent.stream, sender.is_writable(stream));
+                let _ = sender.try_send(sent.stream, sent.bytes);
+                replica.set_writable(sent.session, sent.stream, sender.is_writable(sent.stream));
             }
         }
         tokio::select! {
@@ -176,8 +171,8 @@ async fn serve(
                 }
             },
             _ = timer.tick() => for (&session, sender) in &senders {
-                for (ours, theirs) in [(Stream::Changes, frame::Stream::Changes), (Stream::Bulk, frame::Stream::Bulk)] {
-                    replica.set_writable(session, ours, sender.is_writable(theirs));
+                for stream in Stream::ALL {
+                    replica.set_writable(session, stream, sender.is_writable(stream));
                 }
             },
         }
@@ -188,10 +183,6 @@ type Heard = (SessionId, Option<(Stream, Bytes)>);
 
 async fn read(session: SessionId, mut connection: Connection, tell: mpsc::Sender<Heard>) {
     while let Some((stream, bytes)) = connection.rx.recv().await {
-        let stream = match stream {
-            frame::Stream::Changes => Stream::Changes,
-            frame::Stream::Bulk => Stream::Bulk,
-        };
         if tell.send((session, Some((stream, bytes)))).await.is_err() {
             return;
         }

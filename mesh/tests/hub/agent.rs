@@ -2,9 +2,9 @@
 
 use crate::site::{LONG, Site};
 use bytes::Bytes;
-use hawser_mesh::io::quic::{self, Connection, Tls, connect};
+use hawser_mesh::io::quic::{Connection, Tls, connect};
 use hawser_mesh::record::{Key, Kind, LaneRecord, Prefix, Record};
-use hawser_mesh::replica::{AdmitAll, Filter, Limits, Replica, SessionId, Stream, Wanted};
+use hawser_mesh::replica::{AdmitAll, Filter, Limits, Replica, SessionId, Wanted};
 use hawser_mesh::trust::Expected;
 use hawser_mesh::wire::decode_record;
 use hawser_tunnel::node::{ClusterId, NodeIndex};
@@ -77,10 +77,7 @@ impl Agent {
     async fn step(&mut self, what: &str) {
         let connection = self.connection.as_mut().expect("connected");
         while let Some(transmit) = self.replica.poll_transmit(Instant::now()) {
-            let stream = match transmit.stream {
-                Stream::Changes => quic::Stream::Changes,
-                Stream::Bulk => quic::Stream::Bulk,
-            };
+            let stream = transmit.stream;
             connection.tx.writable(stream).await;
             connection.tx.try_send(stream, transmit.bytes).unwrap();
         }
@@ -91,10 +88,6 @@ impl Agent {
         };
         let Some((stream, bytes)) = received else {
             panic!("{what}: the hub is gone: {:?}", connection.rx.ended());
-        };
-        let stream = match stream {
-            quic::Stream::Changes => Stream::Changes,
-            quic::Stream::Bulk => Stream::Bulk,
         };
         let handled = self
             .replica

@@ -1,6 +1,5 @@
 //! A connection to a hub while it lasts.
 
-use crate::frame;
 use crate::io::quic::{Connection, Unsent};
 use crate::replica::{SessionId, Stream, Transmit};
 use bytes::Bytes;
@@ -43,7 +42,7 @@ impl Session {
         if sent.session != self.number {
             return None;
         }
-        let stream = outward(sent.stream);
+        let stream = sent.stream;
         match self.connection.tx.try_send(stream, sent.bytes) {
             Ok(()) | Err(Unsent::Ended) => {}
             Err(error @ (Unsent::Full | Unsent::TooLong)) => {
@@ -70,30 +69,16 @@ pub(super) async fn next(session: &mut Option<Session>) -> Heard {
     let connection = &mut session.connection;
     let sender = connection.tx.clone();
     tokio::select! {
-        () = sender.writable(frame::Stream::Changes), if full => {
+        () = sender.writable(Stream::Changes), if full => {
             session.full = false;
             Heard::Writable(Stream::Changes)
         }
         heard = connection.rx.recv() => match heard {
-            Some((stream, bytes)) => Heard::Message(inward(stream), bytes),
+            Some((stream, bytes)) => Heard::Message(stream, bytes),
             None => {
                 let ended = connection.rx.ended();
                 Heard::Ended(ended.map_or_else(|| "ended".to_owned(), |it| it.to_string()))
             }
         }
-    }
-}
-
-fn outward(stream: Stream) -> frame::Stream {
-    match stream {
-        Stream::Changes => frame::Stream::Changes,
-        Stream::Bulk => frame::Stream::Bulk,
-    }
-}
-
-fn inward(stream: frame::Stream) -> Stream {
-    match stream {
-        frame::Stream::Changes => Stream::Changes,
-        frame::Stream::Bulk => Stream::Bulk,
     }
 }

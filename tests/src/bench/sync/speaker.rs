@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use bytes::Bytes;
-use hawser_mesh::io::quic::{self, Connection, Sender, Unsent};
+use hawser_mesh::io::quic::{Connection, Sender, Unsent};
 use hawser_mesh::replica::{Replica, SessionId, Stream};
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
@@ -50,7 +50,7 @@ impl Speaker {
         tokio::spawn(async move {
             while let Some((stream, bytes)) = rx.recv().await {
                 if tell
-                    .send(Told::Message(session, of_replica(stream), bytes))
+                    .send(Told::Message(session, stream, bytes))
                     .await
                     .is_err()
                 {
@@ -69,8 +69,8 @@ impl Speaker {
             let Some(sender) = self.open.get(&session) else {
                 continue;
             };
-            match sender.try_send(of_quic(stream), transmit.bytes) {
-                Ok(()) if sender.is_writable(of_quic(stream)) => (),
+            match sender.try_send(stream, transmit.bytes) {
+                Ok(()) if sender.is_writable(stream) => (),
                 // A message that was not taken would be missed: the session begins anew.
                 Err(Unsent::Full | Unsent::TooLong | Unsent::Ended) => {
                     self.close(session, "unsent")
@@ -79,7 +79,7 @@ impl Speaker {
                     self.replica.set_writable(session, stream, false);
                     let (sender, tell) = (sender.clone(), self.tell.clone());
                     tokio::spawn(async move {
-                        sender.writable(of_quic(stream)).await;
+                        sender.writable(stream).await;
                         tell.send(Told::Writable(session, stream)).await.ok();
                     });
                 }
@@ -128,19 +128,5 @@ impl Speaker {
             sender.close(reason);
             self.replica.close(session);
         }
-    }
-}
-
-fn of_quic(stream: Stream) -> quic::Stream {
-    match stream {
-        Stream::Changes => quic::Stream::Changes,
-        Stream::Bulk => quic::Stream::Bulk,
-    }
-}
-
-fn of_replica(stream: quic::Stream) -> Stream {
-    match stream {
-        quic::Stream::Changes => Stream::Changes,
-        quic::Stream::Bulk => Stream::Bulk,
     }
 }
