@@ -24,6 +24,7 @@ mod sample;
 mod screen;
 mod spread;
 mod sync;
+mod taken;
 
 use chart::Chart;
 use figure::Figure;

@@ -9,9 +9,9 @@ use super::chart::Chart;
 use super::figure::Figure;
 use super::machine::version;
 use super::plan::{Plan, Scope};
-use super::quiet::{QUIET, until_quiet};
-use super::sample::{Sample, Series};
+use super::sample::Series;
 use super::screen::Screen;
+use super::taken::take;
 use crate::lab::binary;
 use crate::stock::Implementation;
 
@@ -183,39 +183,15 @@ impl Run<'_> {
     ) -> Result<()> {
         let name = format!("{:<11} {:<19}", measurement.name(), variant.name());
         let near = self.near.get(&(measurement, variant)).copied();
-        let attempts = until_quiet(|_| {
+        let source = (self.condition.name(), measurement.name(), variant.name());
+        let counts = take(source, round, &name, screen, series, || {
             let before = site.carried()?;
             let outcome = measurement.run(site, variant, self.plan.seconds, near)?;
             site::check_passage(variant, outcome.bytes, &before, &site.carried()?)?;
-            let noise = outcome.usage.noise();
-            let loud = if noise > QUIET {
-                format!("; others used {noise:.2} core, more than {QUIET:.2}")
-            } else {
-                String::new()
-            };
-            screen.say(&format!(
-                "  {name} {}{loud}",
-                measurement::told(&outcome.values)
-            ))?;
-            anyhow::Ok((outcome.values, outcome.usage))
-        });
-        let attempts = attempts.with_context(|| format!("{name} round {round}"))?;
-        for (number, attempt) in (1..).zip(attempts) {
-            if attempt.kept
-                && let Some(near) = measurement.near(&attempt.values)
-            {
-                self.near.insert((measurement, variant), near);
-            }
-            series.0.push(Sample {
-                condition: self.condition.name(),
-                measurement: measurement.name(),
-                variant: variant.name(),
-                round,
-                attempt: number,
-                kept: attempt.kept,
-                values: attempt.values,
-                usage: attempt.usage,
-            });
+            Ok((outcome.values, outcome.usage))
+        })?;
+        if let Some(near) = measurement.near(&counts) {
+            self.near.insert((measurement, variant), near);
         }
         Ok(())
     }

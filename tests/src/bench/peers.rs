@@ -7,10 +7,9 @@ use super::chart::Chart;
 use super::figure::Figure;
 use super::machine::version;
 use super::plan::{Plan, Scope};
-use super::quiet::{QUIET, until_quiet};
-use super::sample::{Sample, Series};
+use super::sample::Series;
 use super::screen::Screen;
-use super::spread::number;
+use super::taken::take;
 use crate::lab::binary;
 
 mod figures;
@@ -132,34 +131,10 @@ fn measure(size: Size, plan: &Plan, screen: &mut Screen<'_>, series: &mut Series
                     continue;
                 }
                 let told = format!("{:<8} {variant:<4}", measurement.name());
-                let attempts = until_quiet(|_| {
-                    let (values, usage) = measurement.run(&mut site, variant, plan.seconds)?;
-                    let noise = usage.noise();
-                    let loud = if noise > QUIET {
-                        format!("; others used {noise:.2} core, more than {QUIET:.2}")
-                    } else {
-                        String::new()
-                    };
-                    let values_told: Vec<String> = values
-                        .iter()
-                        .map(|(name, value)| format!("{} {name}", number(*value)))
-                        .collect();
-                    screen.say(&format!("  {told} {}{loud}", values_told.join(", ")))?;
-                    anyhow::Ok((values, usage))
-                });
-                let attempts = attempts.with_context(|| format!("{told} round {round}"))?;
-                for (attempt, taken) in (1..).zip(attempts) {
-                    series.0.push(Sample {
-                        condition: name,
-                        measurement: measurement.name(),
-                        variant,
-                        round,
-                        attempt,
-                        kept: taken.kept,
-                        values: taken.values,
-                        usage: taken.usage,
-                    });
-                }
+                let source = (name, measurement.name(), variant);
+                take(source, round, &told, screen, series, || {
+                    measurement.run(&mut site, variant, plan.seconds)
+                })?;
             }
         }
     }

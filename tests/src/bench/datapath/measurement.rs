@@ -10,7 +10,6 @@ use super::variant::Variant;
 use super::{connections, datagrams, echo};
 use crate::bench::meter::Usage;
 use crate::bench::sample::Values;
-use crate::bench::spread::number;
 
 /// Trials of a search for a rate.
 pub(super) const TRIALS: u32 = 10;
@@ -249,14 +248,6 @@ fn echo_values(echo: &echo::Echo) -> Values {
         (LOST, echo.lost),
     ];
     values.into()
-}
-
-/// The values in a line, for the terminal.
-pub(super) fn told(values: &Values) -> String {
-    let values = values
-        .iter()
-        .map(|(name, value)| format!("{} {name}", number(*value)));
-    values.collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
