@@ -504,6 +504,26 @@ fn what_changes_while_no_hub_is_heard_comes_with_the_next_one() {
     assert_eq!(world.peers(), [id("1/1"), id("1/2"), id("2/3")]);
 }
 
+/// I4: time alone changes nothing, and neither does the return of a hub that has nothing new to say.
+#[test]
+fn ten_minutes_without_a_hub_and_its_return_give_the_data_plane_nothing_to_do() {
+    let mut world = World::new(EndpointsWanted::All);
+    world.connect();
+    let before = world.follower.learned();
+    world.told();
+    world.cut();
+    for _ in 0..600 {
+        world.settle();
+    }
+    assert_eq!(world.follower.learned(), before);
+    world.connect();
+    world.settle();
+    assert_eq!(world.follower.learned(), before);
+    let told = world.told();
+    let idle = |event: &Event| matches!(event, Event::Synced { .. } | Event::Keep(_));
+    assert!(told.iter().all(idle), "{told:?}");
+}
+
 #[test]
 fn what_was_kept_is_what_is_known_after_every_change() {
     let mut world = World::new(EndpointsWanted::All);
