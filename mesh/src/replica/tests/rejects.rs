@@ -464,12 +464,12 @@ fn more_parts_than_agreed_or_more_origins_are_refused() {
     assert_eq!(liar.say(Body::Snapshot(snapshot(1, vec![]))), Ok(()));
     // The agent cannot write, so it acknowledges nothing.
     liar.0.replicas[1].set_writable(SESSION, Stream::Changes, false);
-    for n in 2..=9 {
+    for n in 2..=1 + WINDOW {
         let one = delta(n, 8 + n, 9 + n, vec![change(9 + n, "a1", "x")]);
         assert_eq!(liar.say(Body::Delta(one)), Ok(()), "{n}");
     }
     liar.assert_rejected(
-        Body::Delta(delta(10, 18, 19, vec![])),
+        Body::Delta(delta(2 + WINDOW, 10 + WINDOW, 11 + WINDOW, vec![])),
         Reject::WindowExceeded,
     );
     let mut liar = Liar::to_agent();
