@@ -108,6 +108,9 @@ pub(super) struct Owner<'a> {
     pub(super) number: u32,
     pub(super) filter: &'a Filter,
     pub(super) writable: [bool; 2],
+    /// It serves others itself, so it must know how new its state is, even if nothing that happened is for it: who heard
+    /// of a newer version elsewhere would wait for it otherwise.
+    pub(super) serves: bool,
 }
 
 impl Owner<'_> {
@@ -376,6 +379,9 @@ impl Channel {
             let told = if is_silent { from } else { to };
             self.phase = Phase::Live { told, scanned: to };
             if is_silent {
+                if owner.serves {
+                    self.summarise_later(shelf, owner, now);
+                }
                 return None;
             }
             self.owed = self.owed.max(version.revision);
@@ -398,6 +404,12 @@ impl Channel {
         if self.could_overtake() || self.summary_at.is_none_or(|at| at > now) {
             return Some(Step::Idle);
         }
+        if owner.serves && told < version.revision {
+            if let Some(step) = self.wait_for(owner, Stream::Changes) {
+                return Some(step);
+            }
+            return Some(self.say_version(owner, told, version));
+        }
         if !owner.can_write(Stream::Changes) {
             return Some(Step::Blocked(Stream::Changes));
         }
@@ -412,6 +424,26 @@ impl Channel {
             count: digest.count,
         };
         Some(Step::Send(Stream::Changes, Body::Summary(summary)))
+    }
+
+    /// Nothing changed for the subscriber, and the state is newer all the same.
+    fn say_version(&mut self, owner: Owner<'_>, told: Revision, version: Version) -> Step {
+        self.phase = Phase::Live {
+            told: version.revision,
+            scanned: version.revision,
+        };
+        self.sent += 1;
+        let delta = Delta {
+            number: owner.number,
+            origin: u16::from(self.origin).into(),
+            incarnation: version.incarnation.0,
+            from: told.0,
+            to: version.revision.0,
+            sequence: self.sent,
+            changes: Vec::new(),
+            newest: 0,
+        };
+        Step::Send(Stream::Changes, Body::Delta(delta))
     }
 
     /// What keeps a part from going out on a stream, if anything.
