@@ -395,6 +395,27 @@ fn private_records_stay_in_their_cluster() {
     assert_eq!(world.records(2, 1).len(), 3);
 }
 
+/// Else an agent that heard of a newer version elsewhere, and wants other records, would wait for ever at that hub.
+#[test]
+fn another_hub_hears_how_new_a_state_is_of_which_nothing_is_for_it() {
+    let mut world = World::new(3);
+    world.write(1, [set("\x01n", "node"), set("A\0p", "policy")]);
+    world.connect(1, HUB, Wanted::One(cluster(1)), Filter::public());
+    world.connect(2, HUB, Wanted::All, Filter::new([prefix("\x01")]));
+    world.settle();
+    world.write(2, [set("A\0p", "another policy")]);
+    world.take_events(1);
+    world.pass(Duration::from_secs(10));
+    let version = |replica: usize| world.replicas[replica].store(cluster(1)).unwrap().version();
+    assert_eq!(version(1), Version::new(1, 2));
+    assert_eq!(
+        version(2),
+        Version::new(1, 1),
+        "an agent is not woken for it"
+    );
+    assert_eq!(world.take_events(1), []);
+}
+
 #[test]
 fn a_cluster_that_comes_back_is_not_overtaken_by_its_own_leaving() {
     let mut world = World::new(3);
