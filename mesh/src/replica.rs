@@ -251,6 +251,16 @@ impl Replica {
         self.shelf.touched.touch(origin);
     }
 
+    /// Says under which filter that was taken what was loaded. Whoever then subscribes to something else is not thought
+    /// to have it.
+    pub fn loaded_under(&mut self, filter: &Filter) {
+        let own = self.shelf.own;
+        let stores = self.shelf.stores.iter_mut();
+        for (_, store) in stores.filter(|(origin, _)| Some(**origin) != own) {
+            store.filter.get_or_insert_with(|| filter.clone());
+        }
+    }
+
     /// Says which origins may be here besides our own. Others are forgotten, and subscribers that still have something
     /// of another are told to forget it. Before the first call every origin may be here.
     pub fn set_members(&mut self, members: BTreeSet<ClusterId>) {

@@ -138,6 +138,7 @@ impl Follower {
                 self.replica.load(origin, version, false, records);
             }
         }
+        self.replica.loaded_under(&self.filter);
         self.keeping.scope(&self.filter);
         self.tell_mesh();
     }

@@ -233,6 +233,10 @@ impl Process {
                 }
             }
         }
+        if let Mind::Agent(replica, _) = &mut mind {
+            // It may want something else before it has a session.
+            replica.loaded_under(&self.wanted);
+        }
         self.mind = Some(mind);
     }
 
