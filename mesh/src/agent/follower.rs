@@ -137,8 +137,9 @@ impl Follower {
                 let (version, records) = (store.version(), store.records().collect::<Vec<_>>());
                 self.replica.load(origin, version, false, records);
             }
+        } else {
+            self.replica.loaded_under(&self.filter);
         }
-        self.replica.loaded_under(&self.filter);
         self.keeping.scope(&self.filter);
         self.tell_mesh();
     }

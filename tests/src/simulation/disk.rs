@@ -74,6 +74,11 @@ impl Disk {
         *self = Self::default();
     }
 
+    /// Under which filter all of it was taken.
+    pub(super) fn subscribed(&self) -> &Filter {
+        &self.subscribed
+    }
+
     /// What is there for a process that starts, and will subscribe to this.
     pub(super) fn read(&self, wanted: &Filter) -> Vec<(ClusterId, KeptOrigin)> {
         let same = self.subscribed == *wanted;

@@ -235,7 +235,7 @@ impl Process {
         }
         if let Mind::Agent(replica, _) = &mut mind {
             // It may want something else before it has a session.
-            replica.loaded_under(&self.wanted);
+            replica.loaded_under(self.disk.subscribed());
         }
         self.mind = Some(mind);
     }
