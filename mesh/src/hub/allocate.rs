@@ -107,6 +107,14 @@ impl Ledger {
         numbers.map(|(number, _)| *number).collect()
     }
 
+    /// Numbers that were given back and did not go yet.
+    pub fn at_rest(&self) -> impl Iterator<Item = u32> {
+        self.numbers.iter().filter_map(|(number, known)| {
+            let released = known.as_ref().and_then(|known| known.released);
+            released.map(|_| *number)
+        })
+    }
+
     /// What has a number, or had it last.
     pub fn claim_of(&self, number: u32) -> Option<&str> {
         let known = self.numbers.get(&number)?.as_ref()?;

@@ -179,15 +179,17 @@ impl Writer {
 
     fn allocate(&mut self, disk: &mut dyn Disk, now: u64) -> io::Result<()> {
         for kind in [NumberKind::Node, NumberKind::Identity] {
-            let ledger = self.ledger(kind);
-            for number in ledger.rested(now) {
-                // Whoever wrote before died between giving it back and saying so: for others it is in use until now.
+            // It was given back, and then the disk failed or the writer died before the journal said so: for others it
+            // is in use until now, so its rest has not begun.
+            let at_rest: Vec<u32> = self.ledger(kind).at_rest().collect();
+            for number in at_rest {
                 if self.is_in_force(kind, number) {
                     self.rest_again(kind, number, disk, now)?;
-                } else {
-                    disk.remove(kind, number)?;
-                    self.ledger(kind).forget(number);
                 }
+            }
+            for number in self.ledger(kind).rested(now) {
+                disk.remove(kind, number)?;
+                self.ledger(kind).forget(number);
             }
         }
         let mut touched = false;

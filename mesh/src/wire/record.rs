@@ -1,25 +1,31 @@
 //! Records as bytes.
 //!
-//! In a value each kind has the field number of its kind ([`crate::record::Kind`]), and the message's shape is below. Addresses are 4 or
+//! In a value each kind has the field number of its kind ([`crate::record::Kind`]), and the message's shape is in [`messages`]. Addresses are 4 or
 //! 16 bytes, prefixes an address and a byte for the length.
 
-use crate::record::check_labels;
+mod fields;
+mod messages;
+
+pub use messages::WireLane;
+
 use crate::record::{
     Cluster, Condition, Endpoint, EndpointPort, IdentityRecord, Key, LaneRecord, MAX_LANES,
     NameError, Namespace, Node, Pod, Policy, Record, Scope, Service, ServicePort, ServiceType,
-    check_label, check_name,
+    check_label, check_labels, check_name,
 };
 use bytes::Bytes;
-use hawser_tunnel::identity::Identity;
+use fields::{
+    MAX_LIST, address, address_bytes, addresses, check_port_name, identity, name, node_index,
+    port_number, prefix_bytes, prefixes, protocol, unreserved,
+};
 use hawser_tunnel::key::PublicKey;
-use hawser_tunnel::node::{ClusterId, NodeIndex};
-use ipnet::IpNet;
+use hawser_tunnel::node::ClusterId;
+use messages::{
+    Value, WireCluster, WireEndpoint, WireIdentity, WireNamespace, WireNode, WirePod, WirePolicy,
+    WirePort, WireRecord, WireService,
+};
 use prost::Message as _;
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
-
-/// The most entries of any list in a record.
-const MAX_LIST: usize = 1024;
+use std::net::SocketAddr;
 
 /// Why bytes are no record that we take.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,167 +69,6 @@ impl RecordError {
             Self::List(_) => "record_list",
         }
     }
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct WireRecord {
-    #[prost(oneof = "Value", tags = "1, 2, 3, 4, 65, 66, 67, 68")]
-    value: Option<Value>,
-}
-
-#[derive(Clone, PartialEq, prost::Oneof)]
-enum Value {
-    #[prost(message, tag = "1")]
-    Node(WireNode),
-    #[prost(message, tag = "2")]
-    Identity(WireIdentity),
-    #[prost(message, tag = "3")]
-    Service(WireService),
-    #[prost(message, tag = "4")]
-    Endpoint(WireEndpoint),
-    #[prost(message, tag = "65")]
-    Policy(WirePolicy),
-    #[prost(message, tag = "66")]
-    Namespace(WireNamespace),
-    #[prost(message, tag = "67")]
-    Pod(WirePod),
-    #[prost(message, tag = "68")]
-    Cluster(WireCluster),
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct WireNode {
-    #[prost(uint32, tag = "1")]
-    index: u32,
-    #[prost(string, tag = "2")]
-    name: String,
-    #[prost(bytes = "bytes", repeated, tag = "3")]
-    prefixes: Vec<Bytes>,
-    #[prost(message, repeated, tag = "4")]
-    lanes: Vec<WireLane>,
-}
-
-/// A lane of a node.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct WireLane {
-    /// Its WireGuard key, 32 bytes.
-    #[prost(bytes = "bytes", tag = "1")]
-    public_key: Bytes,
-    /// An address; empty: none.
-    #[prost(bytes = "bytes", tag = "2")]
-    address: Bytes,
-    /// The UDP port.
-    #[prost(uint32, tag = "3")]
-    port: u32,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct WireIdentity {
-    #[prost(uint32, tag = "1")]
-    number: u32,
-    #[prost(string, tag = "2")]
-    namespace: String,
-    #[prost(btree_map = "string, string", tag = "3")]
-    labels: BTreeMap<String, String>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct WireService {
-    #[prost(string, tag = "1")]
-    namespace: String,
-    #[prost(string, tag = "2")]
-    name: String,
-    /// 1 ClusterSetIP, 2 Headless.
-    #[prost(uint32, tag = "3")]
-    kind: u32,
-    #[prost(message, repeated, tag = "4")]
-    ports: Vec<WirePort>,
-    #[prost(uint64, tag = "5")]
-    exported_at: u64,
-    #[prost(uint32, optional, tag = "6")]
-    session_affinity: Option<u32>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct WirePort {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(uint32, tag = "2")]
-    protocol: u32,
-    #[prost(uint32, tag = "3")]
-    port: u32,
-    #[prost(string, tag = "4")]
-    app_protocol: String,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct WireEndpoint {
-    /// With `service`: the scope is this service.
-    #[prost(string, tag = "1")]
-    namespace: String,
-    /// Empty: the scope is `identity`.
-    #[prost(string, tag = "2")]
-    service: String,
-    #[prost(string, tag = "3")]
-    name: String,
-    #[prost(bytes = "bytes", repeated, tag = "4")]
-    addresses: Vec<Bytes>,
-    #[prost(uint32, tag = "5")]
-    identity: u32,
-    /// 0: not known.
-    #[prost(uint32, tag = "6")]
-    node: u32,
-    /// 1 ready, 2 serving, 4 terminating.
-    #[prost(uint32, tag = "7")]
-    condition: u32,
-    #[prost(string, tag = "8")]
-    hostname: String,
-    #[prost(string, tag = "9")]
-    zone: String,
-    #[prost(message, repeated, tag = "10")]
-    ports: Vec<WirePort>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct WirePolicy {
-    #[prost(string, tag = "1")]
-    namespace: String,
-    #[prost(string, tag = "2")]
-    name: String,
-    #[prost(string, tag = "3")]
-    spec: String,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct WireNamespace {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(btree_map = "string, string", tag = "2")]
-    labels: BTreeMap<String, String>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct WirePod {
-    #[prost(uint32, tag = "1")]
-    node: u32,
-    #[prost(string, tag = "2")]
-    namespace: String,
-    #[prost(string, tag = "3")]
-    name: String,
-    #[prost(bytes = "bytes", repeated, tag = "4")]
-    addresses: Vec<Bytes>,
-    #[prost(uint32, tag = "5")]
-    identity: u32,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct WireCluster {
-    #[prost(uint32, tag = "1")]
-    id: u32,
-    #[prost(string, tag = "2")]
-    name: String,
-    #[prost(bytes = "bytes", repeated, tag = "3")]
-    prefixes: Vec<Bytes>,
 }
 
 /// The bytes of a record.
@@ -524,101 +369,6 @@ impl TryFrom<&WireLane> for LaneRecord {
             peer_endpoint,
         })
     }
-}
-
-fn name(field: &'static str) -> impl Fn(NameError) -> RecordError {
-    move |source| RecordError::Name { field, source }
-}
-
-fn check_port_name(text: &str) -> Result<(), RecordError> {
-    if text.is_empty() {
-        return Ok(());
-    }
-    check_label(text).map_err(name("ports.name"))
-}
-
-fn protocol(number: u32) -> Result<u8, RecordError> {
-    u8::try_from(number)
-        .ok()
-        .filter(|number| [6, 17, 132].contains(number))
-        .ok_or(RecordError::Value("ports.protocol"))
-}
-
-fn port_number(number: u32) -> Result<u16, RecordError> {
-    u16::try_from(number)
-        .ok()
-        .filter(|&number| number > 0)
-        .ok_or(RecordError::Value("port"))
-}
-
-fn node_index(number: u32) -> Result<NodeIndex, RecordError> {
-    u16::try_from(number)
-        .ok()
-        .and_then(|number| NodeIndex::new(number).ok())
-        .ok_or(RecordError::Value("index"))
-}
-
-fn identity(number: u32) -> Result<Identity, RecordError> {
-    Identity::new(number).map_err(|_| RecordError::Value("identity"))
-}
-
-fn unreserved(number: u32) -> Result<Identity, RecordError> {
-    identity(number).and_then(|identity| {
-        if identity.is_reserved() {
-            Err(RecordError::Value("identity"))
-        } else {
-            Ok(identity)
-        }
-    })
-}
-
-fn address_bytes(address: &IpAddr) -> Bytes {
-    match address {
-        IpAddr::V4(address) => Bytes::copy_from_slice(&address.octets()),
-        IpAddr::V6(address) => Bytes::copy_from_slice(&address.octets()),
-    }
-}
-
-fn address(bytes: &[u8]) -> Result<IpAddr, RecordError> {
-    if let Ok(octets) = <[u8; 4]>::try_from(bytes) {
-        return Ok(octets.into());
-    }
-    let octets = <[u8; 16]>::try_from(bytes).map_err(|_| RecordError::Value("address"))?;
-    Ok(octets.into())
-}
-
-fn addresses(bytes: &[Bytes]) -> Result<Vec<IpAddr>, RecordError> {
-    if bytes.len() > MAX_LIST {
-        return Err(RecordError::List("addresses"));
-    }
-    bytes.iter().map(|bytes| address(bytes)).collect()
-}
-
-fn prefix_bytes(prefix: &IpNet) -> Bytes {
-    let mut bytes = address_bytes(&prefix.addr()).to_vec();
-    bytes.push(prefix.prefix_len());
-    bytes.into()
-}
-
-/// Sorted and each once, or they are refused: equal sets of prefixes have equal bytes.
-fn prefixes(bytes: &[Bytes]) -> Result<Vec<IpNet>, RecordError> {
-    if bytes.len() > MAX_LIST {
-        return Err(RecordError::List("prefixes"));
-    }
-    let mut prefixes: Vec<IpNet> = Vec::with_capacity(bytes.len());
-    for bytes in bytes {
-        let malformed = RecordError::Value("prefixes");
-        let Some((&length, octets)) = bytes.split_last() else {
-            return Err(malformed);
-        };
-        let prefix = IpNet::new(address(octets)?, length).map_err(|_| malformed.clone())?;
-        let sorted = prefixes.last().is_none_or(|last| *last < prefix);
-        if prefix.trunc() != prefix || !sorted {
-            return Err(malformed);
-        }
-        prefixes.push(prefix);
-    }
-    Ok(prefixes)
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::record::{Incarnation, Revision};
 use crate::record::{Namespace, Node};
 use crate::wire::encode_record;
 use std::time::Duration;

@@ -170,6 +170,29 @@ fn a_disk_that_fails_loses_no_claim() {
 }
 
 #[test]
+fn a_number_rests_from_when_the_journal_lets_it_go() {
+    let mut disk = Memory::default();
+    let (key, object) = pod("a", "web");
+    let mut writer = Writer::new(rules(), Live::default(), Numbers::new(), REST, NOW);
+    writer.apply(&key, Some(&object));
+    writer.settle(&mut disk, NOW).unwrap();
+    let told = writer.live().clone();
+    // Given back, but the writer dies before its frame is in the journal.
+    writer.apply(&key, None);
+    writer.settle(&mut disk, NOW).unwrap();
+    // The next one says so 300 s later, and it is from then that the number rests.
+    let mut writer = Writer::new(rules(), told, disk.objects.clone(), REST, NOW + 300);
+    writer.settle(&mut disk, NOW + 300).unwrap().unwrap();
+    assert!(identities(writer.live()).is_empty());
+    for (at, objects) in [(NOW + 899, 1), (NOW + 900, 0)] {
+        writer.settle(&mut disk, at).unwrap();
+        let identities = disk.objects.keys();
+        let identities = identities.filter(|(kind, _)| *kind == NumberKind::Identity);
+        assert_eq!(identities.count(), objects, "at {at}");
+    }
+}
+
+#[test]
 fn another_incarnation_goes_on_with_the_revisions() {
     let mut disk = Memory::default();
     let mut writer = Writer::new(rules(), Live::default(), Numbers::new(), REST, NOW);

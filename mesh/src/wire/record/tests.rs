@@ -1,5 +1,8 @@
 use super::*;
+use hawser_tunnel::identity::Identity;
 use hawser_tunnel::key::PublicKey;
+use hawser_tunnel::node::NodeIndex;
+use std::collections::BTreeMap;
 
 fn number(number: u32) -> Identity {
     Identity::new(number).unwrap()
