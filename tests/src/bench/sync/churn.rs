@@ -19,7 +19,7 @@ pub(super) fn measure(site: &mut Site) -> Result<(Values, Usage)> {
         .map(|pod| population.pod_comes(pod))
         .chain((0..PODS).map(|pod| population.pod_goes(pod)));
     let changes: Vec<Change> = changes.collect::<Result<_>>()?;
-    let marker = site.next_turn_of_first()?;
+    let marker = site.next_turn_of(0)?;
     let wanted = site.far().versions()?;
     let guest = site.guest_of_serving()?;
     let (bytes, usage) = Meter::new(Vec::new()).measure(|| {

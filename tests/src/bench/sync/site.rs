@@ -41,8 +41,10 @@ pub(super) struct Site {
     wire: WireBytes,
     /// Which hub runs.
     serving: usize,
-    /// How often an endpoint has changed.
-    turns: u64,
+    /// Whose turn it is.
+    turn: usize,
+    /// How often an endpoint of each cluster has changed.
+    turns: Vec<u64>,
     /// The same for those of the large service.
     backend_turns: u64,
     /// Bytes on the wire of the last cold start.
@@ -80,7 +82,8 @@ impl Site {
             far,
             wire,
             serving: 0,
-            turns: 0,
+            turn: 0,
+            turns: vec![0; usize::from(size.clusters())],
             backend_turns: 0,
             snapshot: 0,
         };
@@ -187,26 +190,26 @@ impl Site {
             "--seconds: more changes than {} endpoints",
             clusters * endpoints
         );
-        let populations = self.far.populations();
-        let turns = self.turns..self.turns + u64::from(count);
-        self.turns = turns.end;
-        turns
-            .map(|turn| {
-                let (cluster, nth) = (usize::try_from(turn % clusters)?, turn / clusters);
-                let endpoint = u32::try_from(nth % endpoints)?;
-                // At first all are ready.
-                let ready = nth / endpoints % 2 == 1;
-                Ok((cluster, populations[cluster].turn(endpoint, ready)?))
+        (0..count)
+            .map(|_| {
+                let cluster = self.turn;
+                self.turn = (cluster + 1) % self.turns.len();
+                Ok((cluster, self.next_turn_of(cluster)?))
             })
             .collect()
     }
 
-    /// The next endpoint of the first cluster to change.
-    pub(super) fn next_turn_of_first(&mut self) -> Result<Change> {
-        let turns = self.next_turns(self.size.clusters().into())?;
-        let mut turns = turns.into_iter();
-        let first = turns.find(|(cluster, _)| *cluster == 0);
-        Ok(first.context("the first cluster is left out")?.1)
+    /// The next endpoint of a cluster to change.
+    pub(super) fn next_turn_of(&mut self, cluster: usize) -> Result<Change> {
+        let population = self.far.populations().get(cluster);
+        let population = population.context("no such cluster")?;
+        let turns = self.turns.get_mut(cluster).context("no such cluster")?;
+        let endpoints = u64::from(self.size.endpoints());
+        let endpoint = u32::try_from(*turns % endpoints)?;
+        // At first all are ready.
+        let ready = *turns / endpoints % 2 == 1;
+        *turns += 1;
+        population.turn(endpoint, ready)
     }
 
     /// The next backend of the large service to change; it is the first cluster's.
