@@ -2,10 +2,11 @@
 
 use crate::hub::manifest::{Content, Look};
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use tempfile::Builder;
 
 /// The longest file that is read where nothing else is said, in bytes. 10,000 pods in one file take about 10 MB.
 const LONGEST: u64 = 64 << 20;
@@ -93,17 +94,13 @@ impl Folder {
         Ok(look)
     }
 
-    /// Puts a file there: the whole of it, or what was there before.
+    /// Puts a file there, readable for its owner alone: the whole of it, or what was there before. Replicas of a hub may do
+    /// so at the same time, so each writes a draft of its own.
     pub(crate) fn put(&self, name: &str, text: &str) -> io::Result<()> {
-        let next = self.path.join(format!(".{name}.next"));
-        let mut file = File::options()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&next)?;
-        file.write_all(text.as_bytes())?;
-        fs::rename(&next, self.path.join(name))
+        let mut draft = Builder::new().prefix(".draft-").tempfile_in(&self.path)?;
+        draft.write_all(text.as_bytes())?;
+        draft.persist(self.path.join(name))?;
+        Ok(())
     }
 
     /// The text of a file, if it is there.
@@ -152,4 +149,37 @@ fn read(path: &Path, longest: u64) -> Result<String, String> {
         let reason = super::secret_file::reason(&error);
         format!("{reason}; correct the permissions")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn who_puts_a_file_at_the_same_time_as_others_puts_the_whole_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let texts: Vec<String> = ["a", "b", "c"].map(|letter| letter.repeat(9_999)).into();
+        std::thread::scope(|scope| {
+            for text in &texts {
+                let folder = Folder::new(folder.path());
+                scope.spawn(move || {
+                    for _ in 0..200 {
+                        folder.put("lanes", text).unwrap();
+                        let found = folder.get("lanes").unwrap().unwrap();
+                        assert!(texts_have(found.as_bytes()), "{} bytes", found.len());
+                    }
+                });
+            }
+        });
+        let mut names = fs::read_dir(folder.path()).unwrap();
+        let only = names.next().unwrap().unwrap();
+        assert!(names.next().is_none(), "no draft is left");
+        assert_eq!(only.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    /// One of them, and nothing else.
+    fn texts_have(found: &[u8]) -> bool {
+        found.len() == 9_999 && found.iter().all(|byte| *byte == found[0])
+    }
 }
