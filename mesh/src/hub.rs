@@ -33,6 +33,7 @@ pub mod grants;
 pub mod journal;
 pub mod manifest;
 pub mod members;
+pub mod protected;
 pub mod run;
 mod scribe;
 mod status;

@@ -304,9 +304,7 @@ impl Replica {
         let origins = self.shelf.stores.keys().copied();
         let origins: Vec<_> = origins.filter(|&origin| own != Some(origin)).collect();
         for origin in origins {
-            if !intake::judge_again(&mut self.shelf, origin) {
-                continue;
-            }
+            let again = intake::judge_again(&mut self.shelf, origin);
             let feeder = self.shelf.feeders.of(origin);
             let session = feeder.and_then(|id| self.sessions.get_mut(&id));
             if let Some(Session {
@@ -315,7 +313,10 @@ impl Replica {
             }) = session
                 && subscriber.follows(origin)
             {
-                subscriber.ask(&mut self.shelf, origin, now);
+                subscriber.tell_refused(origin, again.refused);
+                if again.had_refused {
+                    subscriber.ask(&mut self.shelf, origin, now);
+                }
                 self.awake.extend(feeder);
             }
         }

@@ -49,6 +49,7 @@ pub fn compose(config: &NodeConfig, learned: Learned) -> Result<Composed, Waitin
         of_clusters: Claims::default(),
         of_nodes: Claims::default(),
         keys: BTreeMap::new(),
+        own_underlay: own_underlay(config, node, &learned),
         conflicts: BTreeSet::new(),
     };
     if learned.node().is_some_and(|heard| heard != node) {
@@ -104,6 +105,16 @@ fn first_address(prefix: IpNet) -> IpAddr {
     first.unwrap_or_else(|| prefix.addr())
 }
 
+/// Where the nodes of the own cluster are reached, as they said themselves.
+fn own_underlay(config: &NodeConfig, node: NodeId, learned: &Learned) -> BTreeSet<IpAddr> {
+    let own = learned.nodes.iter();
+    let own = own.filter(|(id, _)| id.cluster == node.cluster);
+    let lanes = own.flat_map(|(_, record)| &record.lanes);
+    let told = lanes.filter_map(|lane| lane.peer_endpoint);
+    let told = told.map(|endpoint| endpoint.ip());
+    told.chain(config.underlay_address).collect()
+}
+
 struct Composer<'a> {
     node: NodeId,
     config: &'a NodeConfig,
@@ -111,6 +122,8 @@ struct Composer<'a> {
     of_clusters: Claims<ClusterId>,
     of_nodes: Claims<NodeId>,
     keys: BTreeMap<PublicKey, NodeId>,
+    /// Where nodes of the own cluster are reached.
+    own_underlay: BTreeSet<IpAddr>,
     conflicts: BTreeSet<Conflict>,
 }
 
@@ -143,6 +156,18 @@ impl Composer<'_> {
                         cluster: member.id,
                         prefix,
                         range,
+                    });
+                    continue;
+                }
+                // Its guard and routes would cut the nodes of this cluster off from each other.
+                let mut behind = self.own_underlay.range(prefix.network()..);
+                if member.id != self.node.cluster
+                    && let Some(&address) = behind.next().filter(|first| prefix.contains(*first))
+                {
+                    self.conflicts.insert(Conflict::CoversNode {
+                        cluster: member.id,
+                        prefix,
+                        address,
                     });
                     continue;
                 }
@@ -216,7 +241,16 @@ impl Composer<'_> {
             }
             peers.insert(id, peer);
         }
-        for (id, node) in nodes {
+        // This node has its keys before anybody else can say so, and so has its cluster: who is further away may only
+        // have copied them.
+        let own = nodes.get(&self.node);
+        for lane in own.into_iter().flat_map(|node| &node.lanes) {
+            self.keys.entry(lane.public_key).or_insert(self.node);
+        }
+        let (near, far): (Vec<_>, Vec<_>) = nodes
+            .into_iter()
+            .partition(|(id, _)| id.cluster == self.node.cluster);
+        for (id, node) in near.into_iter().chain(far) {
             // Without lanes its agent has not told its keys yet; without its cluster nobody vouches for it yet.
             if id == self.node || node.lanes.is_empty() || !self.clusters.contains_key(&id.cluster)
             {
@@ -238,7 +272,7 @@ impl Composer<'_> {
                 name: node.name,
                 kind: PeerKind::Native,
                 prefixes,
-                lanes: node.lanes.iter().map(lane).collect(),
+                lanes: node.lanes.iter().map(|it| self.lane(id, it)).collect(),
                 path_mtu: mtu::MIN_UNDERLAY,
                 watched: false,
             };
@@ -270,6 +304,28 @@ impl Composer<'_> {
             return Err(Conflict::KeyTwice { node, by: node });
         }
         Ok(())
+    }
+
+    /// Another cluster's node at the address of one of ours must speak first: behind NAT both may be right, and what we
+    /// sent there would reach our own.
+    fn lane(&mut self, node: NodeId, lane: &record::LaneRecord) -> Lane {
+        let mut endpoint = lane.peer_endpoint;
+        if let Some(peer_endpoint) = endpoint
+            && node.cluster != self.node.cluster
+            && self.own_underlay.contains(&peer_endpoint.ip())
+        {
+            let conflict = Conflict::EndpointOfOwn {
+                node,
+                peer_endpoint,
+            };
+            self.conflicts.insert(conflict);
+            endpoint = None;
+        }
+        Lane {
+            public_key: lane.public_key,
+            endpoint,
+            preshared_key: None,
+        }
     }
 
     fn endpoints(
@@ -313,14 +369,6 @@ impl Composer<'_> {
             self.conflicts.insert(conflict);
         }
         endpoints
-    }
-}
-
-fn lane(lane: &record::LaneRecord) -> Lane {
-    Lane {
-        public_key: lane.public_key,
-        endpoint: lane.peer_endpoint,
-        preshared_key: None,
     }
 }
 

@@ -231,6 +231,21 @@ pub enum Rule {
     PeerPrefixOwn { own: IpNet },
     #[error("touches {range}, which no cluster can have; choose another prefix")]
     PrefixProtected { range: IpNet },
+    #[error(
+        "overlaps {own}, which is this cluster's services'; its pods would lose them: choose another prefix"
+    )]
+    PeerPrefixServices { own: IpNet },
+    #[error(
+        "overlaps {other} of {other_field}; pods and services have prefixes of their own: change one"
+    )]
+    PrefixShared {
+        other: IpNet,
+        other_field: &'static str,
+    },
+    #[error(
+        "must be NAMESPACE or NAMESPACE/SERVICE, as in kube-system or default/kubernetes; correct it"
+    )]
+    ProtectedName,
     #[error("{what}; copy that cluster's ca.crt again")]
     Ca { what: String },
     #[error("cannot be written as JSON; correct it")]

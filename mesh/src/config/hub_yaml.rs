@@ -4,6 +4,7 @@
 //! cluster: { name: east, id: 1 }
 //! clusterset: { name: demo.example }
 //! podCidrs: [10.1.0.0/16]
+//! serviceCidrs: [10.96.0.0/12]              # of this cluster; no other cluster's prefixes may touch them
 //! listen: "[::]:6082"                       # UDP; this is the default
 //! stateDirectory: /var/lib/hawser/hub       # this is the default; replicas of a hub share it
 //! source: dir:/etc/hawser/manifests
@@ -14,14 +15,19 @@
 //! excludedLabels: [pod-template-hash]       # besides the usual ones
 //! quotas: { records: 250000, changesPerSecond: 2000 }
 //! restSeconds: 600                          # before a number is used again
+//! protectedNamespaces:                      # neither exported nor imported; this is the default
+//!   [kube-system, kube-public, kube-node-lease, default/kubernetes]
 //! ```
 
 use super::clusters::{cluster_id, cluster_name};
 use super::fault::{ConfigError, Fault, Rule};
 use super::{prefix, read, syntax};
-use crate::hub::manifest::QuotaLimits;
+use crate::hub::manifest::{QuotaLimits, overlaps};
+use crate::hub::protected::Protected;
 use crate::record::{Cluster, check_name};
+use hawser_tunnel::state::martian;
 use hawser_tunnel::vni::Vni;
+use ipnet::IpNet;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -48,6 +54,8 @@ const EXCLUDED_LABELS: [&str; 6] = [
 pub struct HubConfig {
     /// The own cluster.
     pub cluster: Cluster,
+    /// The prefixes of its services' virtual IPs; none: not said.
+    pub service_cidrs: Vec<IpNet>,
     /// The clusterset's name.
     pub clusterset: String,
     /// Its network id.
@@ -70,6 +78,8 @@ pub struct HubConfig {
     pub quotas: QuotaLimits,
     /// How long a number rests before it is used again.
     pub rest: Duration,
+    /// What is neither exported nor imported.
+    pub protected: Protected,
 }
 
 #[derive(Debug, Deserialize)]
@@ -78,6 +88,8 @@ struct File {
     cluster: OwnCluster,
     clusterset: Clusterset,
     pod_cidrs: Vec<String>,
+    #[serde(default)]
+    service_cidrs: Vec<String>,
     listen: Option<String>,
     state_directory: Option<String>,
     source: Option<String>,
@@ -87,6 +99,7 @@ struct File {
     #[serde(default)]
     quotas: QuotaLimits,
     rest_seconds: Option<u32>,
+    protected_namespaces: Option<Vec<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -140,13 +153,19 @@ impl HubConfig {
     fn check(file: File, folder: &Path, source: Option<&str>) -> Result<Self, Fault> {
         let name = cluster_name("cluster.name", &file.cluster.name)?;
         let id = cluster_id("cluster.id", &file.cluster.id)?;
-        let mut prefixes = BTreeSet::new();
-        for (at, text) in file.pod_cidrs.iter().enumerate() {
-            let field = format!("podCidrs[{at}]");
-            if !prefixes.insert(prefix::parse(&field, text)?) {
-                return Err(Fault::new(field, text, Rule::Twice));
+        let prefixes = own_prefixes("podCidrs", &file.pod_cidrs)?;
+        let service_cidrs = own_prefixes("serviceCidrs", &file.service_cidrs)?;
+        for prefix in &service_cidrs {
+            if let Some(&other) = prefixes.iter().find(|pods| overlaps(**pods, *prefix)) {
+                let other_field = "podCidrs";
+                let rule = Rule::PrefixShared { other, other_field };
+                return Err(Fault::new("serviceCidrs", prefix, rule));
             }
         }
+        let protected = match &file.protected_namespaces {
+            Some(entries) => Protected::parse("protectedNamespaces", entries)?,
+            None => Protected::default(),
+        };
         if prefixes.is_empty() {
             return Err(Fault::new("podCidrs", "[]", Rule::NoneNamed));
         }
@@ -182,6 +201,7 @@ impl HubConfig {
                 name,
                 prefixes: prefixes.into_iter().collect(),
             },
+            service_cidrs: service_cidrs.into_iter().collect(),
             clusterset,
             vni: vni(file.clusterset.vni.as_deref())?,
             listen,
@@ -193,8 +213,24 @@ impl HubConfig {
             excluded_labels: file.excluded_labels.into_iter().chain(excluded).collect(),
             quotas: file.quotas,
             rest: Duration::from_secs(rest),
+            protected,
         })
     }
+}
+
+fn own_prefixes(field: &str, texts: &[String]) -> Result<BTreeSet<IpNet>, Fault> {
+    let mut prefixes = BTreeSet::new();
+    for (at, text) in texts.iter().enumerate() {
+        let field = format!("{field}[{at}]");
+        let prefix = prefix::parse(&field, text)?;
+        if let Some(range) = martian(&prefix) {
+            return Err(Fault::new(field, text, Rule::PrefixProtected { range }));
+        }
+        if !prefixes.insert(prefix) {
+            return Err(Fault::new(field, text, Rule::Twice));
+        }
+    }
+    Ok(prefixes)
 }
 
 fn vni(text: Option<&str>) -> Result<Vni, Fault> {
@@ -247,6 +283,23 @@ mod tests {
                 "10.1.0.0/16",
                 "10.1.0.1/16",
                 "podCidrs[0]: 10.1.0.1/16: has host bits set; write 10.1.0.0/16",
+            ),
+            (
+                "[10.1.0.0/16]",
+                "[127.0.0.0/8]",
+                "podCidrs[0]: 127.0.0.0/8: touches 127.0.0.0/8, which no cluster can have; choose another prefix",
+            ),
+            (
+                "tls:",
+                "serviceCidrs: [10.0.0.0/8]\ntls:",
+                "serviceCidrs: 10.0.0.0/8: overlaps 10.1.0.0/16 of podCidrs; pods and services have prefixes of their \
+                 own: change one",
+            ),
+            (
+                "tls:",
+                "protectedNamespaces: [vault, Shop]\ntls:",
+                "protectedNamespaces[1]: Shop: must be NAMESPACE or NAMESPACE/SERVICE, as in kube-system or \
+                 default/kubernetes; correct it",
             ),
             (
                 "[10.1.0.0/16]",

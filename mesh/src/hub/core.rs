@@ -4,14 +4,18 @@
 //! and comes back when [`Core::poll_timeout`] says. Frames and members come from who reads the source and the journal.
 
 mod action;
+mod gate;
+mod refused;
 
 pub use action::{Action, Unwelcome};
+pub use refused::{MAX_SHOWN, RefusedByOthers};
 
 use super::bump::{self, Bump, Claim, Judgement, Witness};
 use super::grants::{self, Grants};
 use super::journal::{Frame, Live};
 use super::manifest::{ClusterPeer, QuotaLimits};
 use super::members::MemberChange;
+use super::protected::Protected;
 use crate::kept::KeptOrigin;
 use crate::record::{Cluster, Key, Kind, LaneRecord, Record, Version};
 use crate::replica::{
@@ -24,6 +28,7 @@ use bytes::Bytes;
 use hawser_tunnel::node::{ClusterId, NodeIndex};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -58,6 +63,12 @@ pub struct Core {
     /// Indices of the own cluster's nodes.
     nodes: BTreeMap<String, NodeIndex>,
     node_names: BTreeMap<Key, String>,
+    /// Where they are reached, by record.
+    underlay: BTreeMap<Key, BTreeSet<IpAddr>>,
+    protected: Protected,
+    /// Whether what is our own changed since the gate was made.
+    own_changed: bool,
+    refused_by_others: RefusedByOthers,
     sessions: BTreeMap<SessionId, Session>,
     writes: bool,
     bump: Bump,
@@ -69,7 +80,7 @@ pub struct Core {
 impl Core {
     /// The hub of a cluster, with quotas for all others. It has no members yet, and no state.
     pub fn new(own: Cluster, quotas: QuotaLimits) -> Self {
-        let gate = Grants::new(&own.prefixes, BTreeMap::new());
+        let gate = Grants::default();
         let limits = Limits {
             quota: grants::quota(quotas, QuotaLimits::default()),
             ..Limits::default()
@@ -84,12 +95,21 @@ impl Core {
             members: BTreeMap::new(),
             nodes: BTreeMap::new(),
             node_names: BTreeMap::new(),
+            underlay: BTreeMap::new(),
+            protected: Protected::default(),
+            own_changed: false,
+            refused_by_others: RefusedByOthers::default(),
             sessions: BTreeMap::new(),
             writes: false,
             bump: Bump::default(),
             changed: BTreeMap::new(),
             actions: VecDeque::new(),
         }
+    }
+
+    /// What is imported from nobody, in place of the default. Call it once, before members are told.
+    pub fn protect(&mut self, protected: Protected) {
+        self.protected = protected;
     }
 
     /// Takes the own cluster's state as the journal has it. Call it once, before anybody is served.
@@ -167,15 +187,13 @@ impl Core {
         let before = old.as_ref().map(|old| grant_of(&old.peer));
         // All records are judged again: only where it can make a difference.
         if before != peer.as_deref().map(grant_of) {
-            let peers = self.members.iter();
-            let peers = peers.map(|(id, member)| (*id, Arc::clone(&member.peer)));
-            self.grants = Grants::new(&self.own.prefixes, peers.collect());
-            self.replica.set_gate(Box::new(self.grants.clone()), now);
+            self.set_gate(self.own_things(), now);
         }
         if let Some(old) = &old
             && (peer.is_none() || old.name != name)
         {
             self.close_all_of(&old.name, "cluster_left");
+            self.refused_by_others.left(&old.name);
             let (name, ca) = (old.name.clone(), None);
             self.actions.push_back(Action::Trust { name, ca });
         }
@@ -299,6 +317,7 @@ impl Core {
 
     /// The next message to send.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
+        self.look_at_own(now);
         self.replica.poll_transmit(now)
     }
 
@@ -357,6 +376,11 @@ impl Core {
         self.replica.stats()
     }
 
+    /// Which of our records others refused.
+    pub fn refused_by_others(&self) -> &RefusedByOthers {
+        &self.refused_by_others
+    }
+
     fn close(&mut self, session: SessionId, reason: &'static str) {
         self.closed(session);
         self.actions.push_back(Action::Close { session, reason });
@@ -392,12 +416,12 @@ impl Core {
                 Event::Announced { session, lanes } => self.announced(session, lanes),
                 Event::Refused {
                     session,
+                    origin,
                     key,
                     reason,
-                    ..
                 } => {
-                    if let Some(by) = self.sessions.get(&session).map(|s| s.peer.clone()) {
-                        self.actions.push_back(Action::Refused { by, key, reason });
+                    if origin == self.own.id {
+                        self.refused(session, key, reason);
                     }
                 }
                 Event::Synced { origin, .. } => {
@@ -410,6 +434,8 @@ impl Core {
 
     fn note(&mut self, origin: ClusterId, key: Key, value: Option<&Bytes>) {
         if origin == self.own.id {
+            // Whoever refused it judges it anew.
+            self.refused_by_others.changed(&key);
             self.note_node(&key, value);
         } else {
             let changed = self.changed.entry(origin).or_default();
@@ -435,11 +461,36 @@ impl Core {
                 }
             }
         }
+        let before = self.underlay.remove(key);
         if let Some(value) = value
             && let Ok(Record::Node(node)) = decode_record(key, value)
         {
+            let endpoints = node.lanes.iter().filter_map(|lane| lane.peer_endpoint);
+            let addresses = endpoints.map(|endpoint| endpoint.ip()).collect();
+            self.underlay.insert(key.clone(), addresses);
             self.nodes.insert(node.name.clone(), node.index);
             self.node_names.insert(key.clone(), node.name);
+        }
+        self.note_underlay(before.as_ref(), key);
+    }
+
+    /// A subscriber refused a record of ours. What it says of records that we do not have is not listened to.
+    fn refused(&mut self, session: SessionId, key: Key, reason: String) {
+        let Some(by) = self.sessions.get(&session).map(|session| &session.peer) else {
+            return;
+        };
+        let exists = self
+            .store(self.own.id)
+            .is_some_and(|own| own.get(&key).is_some());
+        if exists {
+            let loud = self.refused_by_others.told(by, &key, &reason);
+            let by = by.clone();
+            self.actions.push_back(Action::Refused {
+                by,
+                key,
+                reason,
+                loud,
+            });
         }
     }
 

@@ -6,8 +6,12 @@
 mod backends;
 mod nodes;
 mod pods;
+pub(super) mod unfit;
+
+pub use unfit::{Complaint, Unfit};
 
 use crate::hub::manifest::{ClusterPeer, EndpointSlice, Object, ObjectKey, ObjectKind, Service};
+use crate::hub::protected::Protected;
 use crate::record::{Cluster, Key, LaneRecord, Namespace, Policy, Record};
 use crate::wire::encode_record;
 use backends::{BackendName, PodRef};
@@ -28,6 +32,8 @@ pub struct Rules {
     pub cluster: Cluster,
     /// Labels that make no difference to an identity.
     pub excluded_labels: BTreeSet<String>,
+    /// What is not exported.
+    pub protected: Protected,
 }
 
 /// What has a number of its own. Its text names it for ever.
@@ -111,6 +117,11 @@ pub struct Derive {
     claims: BTreeMap<Claim, bool>,
     dirty: BTreeSet<Unit>,
     produced: BTreeMap<Unit, Vec<Key>>,
+    /// What is wrong with exports, as of the last [`Self::drain`].
+    unfit: BTreeMap<Unit, Complaint>,
+    /// Those of them that nobody was told of yet.
+    news: BTreeSet<Unit>,
+    unfit_changed: bool,
 }
 
 impl Derive {
@@ -137,6 +148,9 @@ impl Derive {
             members: BTreeMap::from([(own.id, own)]),
             claims: BTreeMap::new(),
             produced: BTreeMap::new(),
+            unfit: BTreeMap::new(),
+            news: BTreeSet::new(),
+            unfit_changed: false,
         }
     }
 
@@ -243,7 +257,9 @@ impl Derive {
         let mut gone = BTreeMap::new();
         let mut made = BTreeMap::new();
         for unit in std::mem::take(&mut self.dirty) {
-            let records = self.records_of(&unit);
+            let mut complaint = None;
+            let records = self.records_of(&unit, &mut complaint);
+            self.complain(&unit, complaint);
             let before = if records.is_empty() {
                 self.produced.remove(&unit)
             } else {
@@ -264,13 +280,48 @@ impl Derive {
         self.produced.values().flatten().collect()
     }
 
-    fn records_of(&self, unit: &Unit) -> Vec<Record> {
+    /// What is wrong with exports, as of the last [`Self::drain`]. What they ask for wrongly is not announced.
+    pub fn complaints(&self) -> impl Iterator<Item = &Complaint> {
+        self.unfit.values()
+    }
+
+    /// Complaints that were not there at the last call, and whether any came, changed or went.
+    pub fn take_news(&mut self) -> (Vec<Complaint>, bool) {
+        let news = std::mem::take(&mut self.news);
+        let news = news.iter().filter_map(|unit| self.unfit.get(unit).cloned());
+        (news.collect(), std::mem::take(&mut self.unfit_changed))
+    }
+
+    fn complain(&mut self, unit: &Unit, complaint: Option<Complaint>) {
+        if self.unfit.get(unit) == complaint.as_ref() {
+            return;
+        }
+        self.unfit_changed = true;
+        if complaint.is_some() {
+            self.news.insert(unit.clone());
+        }
+        put(&mut self.unfit, unit, complaint);
+    }
+
+    /// The records of a unit, and what is wrong with it.
+    fn records_of(&self, unit: &Unit, complaint: &mut Option<Complaint>) -> Vec<Record> {
         match unit {
             Unit::Node(name) => self.node_record(name).into_iter().collect(),
             Unit::Bearer(bearer) => self.identity_record(bearer).into_iter().collect(),
             Unit::Pod(name) => self.pod_records(name),
-            Unit::Service(name) => self.service_record(name).into_iter().collect(),
-            Unit::Backend(name) => self.backend_record(name).into_iter().collect(),
+            Unit::Service(name) => {
+                let judged = self.judged_service(name);
+                let record = judged.unwrap_or_else(|wrong| {
+                    *complaint = Some(wrong);
+                    None
+                });
+                record.into_iter().collect()
+            }
+            Unit::Backend(name) => {
+                let (record, wrong) = self.judged_backend(name);
+                *complaint = wrong;
+                record.into_iter().collect()
+            }
             Unit::Namespace(name) => {
                 let labels = self.namespaces.get(name);
                 let record = |labels: &BTreeMap<String, String>| {

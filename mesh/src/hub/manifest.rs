@@ -208,6 +208,8 @@ pub struct EndpointSlice {
 pub struct SliceEndpoint {
     /// The pod's name; empty: not said.
     pub pod: String,
+    /// The pod's namespace; empty: not said, so the slice's.
+    pub pod_namespace: String,
     /// At least one.
     pub addresses: Vec<IpAddr>,
     /// Its conditions.

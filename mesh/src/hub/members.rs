@@ -101,15 +101,19 @@ impl Members {
                     peer.id
                 ));
             }
-            let all = |peer: &ClusterPeer| {
-                let cidrs = peer.pod_cidrs.iter().chain(&peer.service_cidrs);
-                cidrs.copied().collect::<Vec<_>>()
-            };
-            let known = all(known);
-            let mut prefixes = all(peer).into_iter();
-            let clash = prefixes.find(|prefix| known.iter().any(|had| overlaps(*had, *prefix)))?;
+            let had = known.pod_cidrs.iter().chain(&known.service_cidrs);
+            let pods = peer
+                .pod_cidrs
+                .iter()
+                .map(|prefix| ("spec.podCidrs", prefix));
+            let services = peer.service_cidrs.iter();
+            let services = services.map(|prefix| ("spec.serviceCidrs", prefix));
+            let mut pairs = pods
+                .chain(services)
+                .flat_map(|(field, prefix)| had.clone().map(move |had| (field, *prefix, *had)));
+            let (field, prefix, had) = pairs.find(|(_, prefix, had)| overlaps(*had, *prefix))?;
             Some(format!(
-                "spec.podCidrs: {clash}: overlaps a prefix of cluster {other}; give each its own"
+                "{field}: {prefix}: overlaps {had} of cluster {other}; give each its own"
             ))
         })
     }
@@ -181,6 +185,59 @@ mod tests {
         let changes = members.set("west", None);
         assert_eq!(names(&changes), ["-west", "+alien", "+b"]);
         assert_eq!(members.refused().count(), 0);
+    }
+
+    #[test]
+    fn pods_and_services_of_two_clusters_share_no_address_and_the_field_is_named() {
+        let mut members = members();
+        let with_services = |id: u16, pods: &str, services: &str| {
+            let service_cidrs = vec![services.parse().unwrap()];
+            Arc::new(ClusterPeer {
+                service_cidrs,
+                ..(*peer(id, pods)).clone()
+            })
+        };
+        members.set(
+            "west",
+            Some(with_services(2, "10.2.0.0/16", "10.96.0.0/16")),
+        );
+        for (pods, services, told) in [
+            (
+                "10.2.1.9/32",
+                "10.97.0.0/16",
+                "spec.podCidrs: 10.2.1.9/32: overlaps 10.2.0.0/16",
+            ),
+            (
+                "10.0.0.0/14",
+                "10.97.0.0/16",
+                "spec.podCidrs: 10.0.0.0/14: overlaps 10.2.0.0/16",
+            ),
+            (
+                "10.96.4.0/24",
+                "10.97.0.0/16",
+                "spec.podCidrs: 10.96.4.0/24: overlaps 10.96.0.0/16",
+            ),
+            (
+                "10.3.0.0/16",
+                "10.2.1.0/24",
+                "spec.serviceCidrs: 10.2.1.0/24: overlaps 10.2.0.0/16",
+            ),
+            (
+                "10.3.0.0/16",
+                "10.96.0.0/12",
+                "spec.serviceCidrs: 10.96.0.0/12: overlaps 10.96.0.0/16",
+            ),
+        ] {
+            assert_eq!(
+                names(&members.set("alien", Some(with_services(3, pods, services)))),
+                [""; 0]
+            );
+            let refused: Vec<_> = members.refused().collect();
+            let told = format!("{told} of cluster west; give each its own");
+            assert_eq!(refused, [("alien", &*told)]);
+        }
+        let right = with_services(3, "10.3.0.0/16", "10.97.0.0/16");
+        assert_eq!(names(&members.set("alien", Some(right))), ["+alien"]);
     }
 
     #[test]

@@ -151,6 +151,7 @@ impl Hub {
             .map_err(system("open a file"))?;
         let (kept, loaded) = opened?;
         let mut core = Core::new(config.cluster.clone(), config.quotas);
+        core.protect(config.protected.clone());
         let mut source = (0, Vec::new());
         let mut writes = false;
         tracing::info!(
@@ -318,8 +319,15 @@ impl Hub {
                 changes,
             } => self.kept.note(origin, version, complete, changes),
             Action::Forget { origin } => self.kept.forget(origin),
-            Action::Refused { by, key, reason } => {
-                tracing::warn!(?by, %key, reason, "one of our records was refused");
+            Action::Refused {
+                by,
+                key,
+                reason,
+                loud,
+            } => {
+                if loud {
+                    tracing::warn!(?by, %key, reason, "one of our records was refused");
+                }
             }
             Action::Synced { origin } => {
                 let name = self.core.name_of(origin).unwrap_or_default();

@@ -3,7 +3,7 @@
 //! A thread of its own: it waits for disks. What it reports is on the disk.
 
 use super::bump::Claim;
-use super::derive::Rules;
+use super::derive::{Rules, unfit};
 use super::journal::{End, Frame, Live};
 use super::manifest::document::Ground;
 use super::manifest::{Catalog, Content, News, Object, ObjectKey, ObjectKind};
@@ -148,6 +148,7 @@ impl Scribe {
             cluster: config.cluster.id,
             name: config.cluster.name.clone(),
             pod_cidrs: config.cluster.prefixes.clone(),
+            service_cidrs: config.service_cidrs.clone(),
         };
         let mut scribe = Self {
             source: Folder::new(&config.source),
@@ -385,7 +386,10 @@ impl Scribe {
                 "Node {node}: spec.podCIDRs: overlaps a prefix of another node; give each its own"
             )
         });
-        let lines = complaints.chain(refused).chain(crowded).collect();
+        let writing = self.writing.iter();
+        let unfit = writing.flat_map(|writing| writing.writer.complaints());
+        let lines = complaints.chain(refused).chain(crowded);
+        let lines = lines.chain(unfit::lines(unfit)).collect();
         self.report(Report::Source(self.catalog.len(), lines));
     }
 
@@ -434,6 +438,7 @@ impl Scribe {
         let rules = Rules {
             cluster: self.config.cluster.clone(),
             excluded_labels: self.config.excluded_labels.clone(),
+            protected: self.config.protected.clone(),
         };
         let all = numbers.load()?;
         let mut writer = Writer::new(
@@ -486,8 +491,15 @@ impl Scribe {
         for (kind, count) in writing.writer.exhausted() {
             tracing::error!(?kind, count, "numbers_exhausted");
         }
+        let (news, changed) = writing.writer.take_news();
+        for complaint in news.iter().take(unfit::LOGGED) {
+            tracing::warn!(reason = complaint.why.name(), %complaint, "not exported");
+        }
         if let Some(frame) = frame {
             self.append(frame)?;
+        }
+        if changed {
+            self.report_source();
         }
         for (name, text) in std::mem::take(&mut self.unkept) {
             let kept = match &text {

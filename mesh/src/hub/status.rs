@@ -168,12 +168,17 @@ pub(super) fn answer(
         })
     });
     let stats = core.stats();
+    let refused = core.refused_by_others().iter();
+    let refused = refused
+        .map(|(by, key, reason)| json!({ "by": by, "key": key.to_string(), "reason": reason }));
     json!({
         "role": role,
         "cluster": core.own().name,
         "version": core.version().to_string(),
         "origins": core.origins().filter_map(origin).collect::<Vec<_>>(),
         "refusals": stats.refusals,
+        "refusedByOthers": refused.collect::<Vec<_>>(),
+        "refusalsByOthers": core.refused_by_others().counts(),
         "rejects": stats.rejects,
         "unwelcome": connections.refused(),
         "handshakes": handshakes,

@@ -4,7 +4,7 @@
 //! disk before anybody is told of it.
 
 use super::allocate::{Allocation, Exhausted, Ledger, Step};
-use super::derive::{Claim, ClaimChange, Derive, Rules};
+use super::derive::{Claim, ClaimChange, Complaint, Derive, Rules};
 use super::journal::{Frame, Live};
 use super::manifest::{ClusterPeer, Object, ObjectKey};
 use crate::record::{Incarnation, Key, LaneRecord, Revision, Version};
@@ -122,6 +122,16 @@ impl Writer {
     /// Nodes that lack a prefix because another node has it.
     pub fn crowded(&self) -> impl Iterator<Item = &str> {
         self.derive.crowded()
+    }
+
+    /// What is wrong with exports, as of the last [`Self::settle`].
+    pub fn complaints(&self) -> impl Iterator<Item = &Complaint> {
+        self.derive.complaints()
+    }
+
+    /// Complaints that were not there at the last call, and whether any came, changed or went.
+    pub fn take_news(&mut self) -> (Vec<Complaint>, bool) {
+        self.derive.take_news()
     }
 
     /// Claims that found no number, by kind.

@@ -261,14 +261,25 @@ impl<'a> Intake<'a> {
     }
 }
 
-/// Judges what an origin has again. Returns whether something was refused before, which is forgotten now: it must be
-/// asked for again.
-pub(super) fn judge_again(shelf: &mut Shelf, origin: ClusterId) -> bool {
+/// What came of judging again.
+#[derive(Debug, Default)]
+pub(super) struct JudgedAgain {
+    /// Whether something was refused before, which is forgotten now: it must be asked for again.
+    pub(super) had_refused: bool,
+    /// What is refused from now on, as it is told.
+    pub(super) refused: Vec<(Bytes, &'static str)>,
+}
+
+/// Judges what an origin has again.
+pub(super) fn judge_again(shelf: &mut Shelf, origin: ClusterId) -> JudgedAgain {
     let store = shelf.store_mut(origin);
-    let had_refused = store.refused() > 0;
+    let mut again = JudgedAgain {
+        had_refused: store.refused() > 0,
+        refused: Vec::new(),
+    };
     store.forget_refused();
     let Some(store) = shelf.stores.get(&origin) else {
-        return had_refused;
+        return again;
     };
     let judged = store.records().filter_map(|(revision, key, value)| {
         let refusal = shelf.gate.admit(origin, &key, &value).err()?;
@@ -276,11 +287,14 @@ pub(super) fn judge_again(shelf: &mut Shelf, origin: ClusterId) -> bool {
     });
     for (revision, key, value, refusal) in judged.collect::<Vec<_>>() {
         shelf.stats.refused(&refusal);
+        if again.refused.len() < MAX_TOLD {
+            again.refused.push((key.as_bytes().clone(), refusal.name()));
+        }
         let store = shelf.store_mut(origin);
         store.set(revision, key.as_bytes(), Content::Refused(&value));
         store.break_history();
         shelf.events.push_back(Event::Delete { origin, key });
     }
     shelf.touched.touch(origin);
-    had_refused
+    again
 }

@@ -388,7 +388,8 @@ impl Subscriber {
         }
     }
 
-    fn tell_refused(&mut self, origin: ClusterId, refused: Vec<(Bytes, &'static str)>) {
+    /// Tells the origin of records that are not taken: the first few, and no more than one a second in the long run.
+    pub(super) fn tell_refused(&mut self, origin: ClusterId, refused: Vec<(Bytes, &'static str)>) {
         for (key, reason) in refused {
             if self.refused.len() < MAX_REFUSED {
                 let refused = Refused {

@@ -203,6 +203,21 @@ async fn what_another_cluster_says_outside_its_grant_is_refused_by_name() {
             .contains("prefix_outside_grant")
             .then_some(())
     });
+    let status = east_hub.until("both are shown", |status| {
+        status["refusedByOthers"]
+            .as_array()
+            .is_some_and(|shown| shown.len() == 2)
+    });
+    let shown = status["refusedByOthers"].as_array().unwrap().iter();
+    let shown: std::collections::BTreeSet<_> = shown
+        .map(|one| (one["by"].as_str().unwrap(), one["reason"].as_str().unwrap()))
+        .collect();
+    let expected = [
+        ("west", "address_outside_grant"),
+        ("west", "prefix_outside_grant"),
+    ];
+    assert_eq!(shown, expected.into());
+    assert_eq!(status["refusalsByOthers"]["prefix_outside_grant"], 1);
     // A wider grant lets them in.
     west.manifest("peer-east.yaml", &granted);
     west_hub.until("all is taken", |status| records_of(status, 1) == 4);

@@ -95,3 +95,38 @@ fn a_cluster_peer_that_takes_anothers_id_is_refused_and_the_first_stays() {
     });
     assert_eq!(complaints(&status), [told]);
 }
+
+#[test]
+fn what_is_exported_wrongly_is_named_in_the_status_and_the_rest_goes_out() {
+    let site = Site::new("east", 1);
+    site.nodes();
+    site.pod("web-1", "web", 11);
+    site.service("web-1", 11);
+    let export = |namespace: &str, name: &str| {
+        format!(
+            "apiVersion: multicluster.x-k8s.io/v1beta1\nkind: ServiceExport\n\
+             metadata: {{name: {name}, namespace: {namespace}}}\n"
+        )
+    };
+    let both = [
+        export("kube-system", "kube-dns"),
+        export("default", "kubernetes"),
+    ];
+    site.manifest("exports.yaml", &both.join("---\n"));
+    let hub = site.start(0);
+    let status = hub.until("both are named", |status| complaints(status).len() == 2);
+    let told = complaints(&status).join("\n");
+    assert!(
+        told.contains("ServiceExport kube-system/kube-dns: namespace_protected: "),
+        "{told}"
+    );
+    assert!(
+        told.contains("ServiceExport default/kubernetes: service_protected: "),
+        "{told}"
+    );
+    // Cluster, 2 nodes, identity, pod, its endpoint; the service that is right, and its backend.
+    assert_eq!(records_of(&status, 1), 8);
+    assert!(hub.log().contains("namespace_protected"), "{}", hub.log());
+    site.remove("exports.yaml");
+    hub.until("nothing is wrong", |status| complaints(status).is_empty());
+}

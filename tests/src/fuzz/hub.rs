@@ -84,6 +84,7 @@ pub(super) fn manifests(input: &[u8]) {
         cluster: ClusterId::new(1).expect("1 is an ID"),
         name: "east".to_owned(),
         pod_cidrs: vec!["10.1.0.0/16".parse().expect("a prefix")],
+        service_cidrs: Vec::new(),
     };
     let lines = u64::try_from(text.lines().count()).expect("an input is short");
     for document in split(&text) {

@@ -10,6 +10,7 @@ use hawser_mesh::hub::allocate::Allocation;
 use hawser_mesh::hub::derive::Rules;
 use hawser_mesh::hub::journal::Live;
 use hawser_mesh::hub::manifest::{Object, ObjectKey, ObjectKind, Pod};
+use hawser_mesh::hub::protected::Protected;
 use hawser_mesh::hub::writer::{Disk, Existing, NumberKind, Numbers, Writer};
 use hawser_mesh::record::{Key, Record};
 use hawser_mesh::wire::decode_record;
@@ -176,6 +177,7 @@ fn start(
     let rules = Rules {
         cluster: item::cluster(0),
         excluded_labels: BTreeSet::new(),
+        protected: Protected::default(),
     };
     let rest = Duration::from_secs(REST);
     let numbers = directory.numbers.clone();

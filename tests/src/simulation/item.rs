@@ -148,7 +148,7 @@ pub(super) fn record(cluster: usize, item: u8, ordinal: u64) -> (Key, Bytes) {
 pub(super) fn overreach(cluster: usize, item: u8, ordinal: u64) -> (Key, Bytes) {
     let number = 200 + item / KINDS;
     let other = cluster + 100;
-    let namespace = "kube-system".to_owned();
+    let namespace = "bank".to_owned();
     match item % KINDS {
         // Pods of another cluster's prefix.
         0 => {

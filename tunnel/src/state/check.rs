@@ -159,7 +159,8 @@ pub enum StateError {
 }
 
 /// Ranges that never hold pods: "this", loopback, link-local, multicast, and 240.0.0.0/4,
-/// which holds the overlay, virtual IPs, aliases and broadcast; for IPv6 the same and mapped IPv4.
+/// which holds the overlay, virtual IPs, aliases and broadcast. For IPv6 the same, and what stands for an IPv4 address:
+/// IPv4-compatible, mapped, and translated (RFC 6052), which would lead to any of the above.
 const MARTIANS_V4: [(Ipv4Addr, u8); 5] = [
     (Ipv4Addr::new(0, 0, 0, 0), 8),
     (Ipv4Addr::new(127, 0, 0, 0), 8),
@@ -167,9 +168,10 @@ const MARTIANS_V4: [(Ipv4Addr, u8); 5] = [
     (Ipv4Addr::new(224, 0, 0, 0), 4),
     (Ipv4Addr::new(240, 0, 0, 0), 4),
 ];
-const MARTIANS_V6: [(Ipv6Addr, u8); 4] = [
-    (Ipv6Addr::UNSPECIFIED, 127),
+const MARTIANS_V6: [(Ipv6Addr, u8); 5] = [
+    (Ipv6Addr::UNSPECIFIED, 96),
     (Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96),
+    (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96),
     (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10),
     (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8),
 ];

@@ -73,6 +73,22 @@ pub enum Conflict {
         node: NodeId,
         peer_endpoint: SocketAddr,
     },
+    #[error(
+        "prefix {prefix} of cluster {cluster} contains {address}, where a node of this cluster is reached; correct its \
+         ClusterPeer"
+    )]
+    CoversNode {
+        cluster: ClusterId,
+        prefix: IpNet,
+        address: IpAddr,
+    },
+    #[error(
+        "endpoint {peer_endpoint} of node {node} is that of a node of this cluster; it must speak first"
+    )]
+    EndpointOfOwn {
+        node: NodeId,
+        peer_endpoint: SocketAddr,
+    },
     #[error("address {address} of a pod lies outside this node's prefixes")]
     PodOutside { address: IpAddr },
     #[error("identity {identity} of pod address {address} is not published yet")]
@@ -96,6 +112,8 @@ impl Conflict {
             Self::NodesOverlap { .. } => "nodes_overlap",
             Self::KeyTwice { .. } => "key_twice",
             Self::PeerEndpoint { .. } => "peer_endpoint",
+            Self::CoversNode { .. } => "covers_node",
+            Self::EndpointOfOwn { .. } => "endpoint_of_own",
             Self::PodOutside { .. } => "pod_outside",
             Self::PodIdentity { .. } => "pod_identity",
             Self::PodAddressTwice { .. } => "pod_address_twice",

@@ -211,6 +211,13 @@ fn what_cannot_stand_beside_others_is_left_out_alone_and_by_name() {
             lanes(&mut records, "10.2.2.1:51820".parse().unwrap(), 99);
             records
         }),
+        // Where our own nodes are reached.
+        ("covers_node", vec![member(3, "c", &["192.0.0.0/16"])]),
+        ("endpoint_of_own", {
+            let mut records = vec![node(2, 2, "west-2", &["10.2.2.0/24"])];
+            lanes(&mut records, "192.0.2.18:51820".parse().unwrap(), 99);
+            records
+        }),
         ("pod_outside", vec![pod(1, "b", "10.1.2.9", 1001)]),
         ("pod_identity", vec![pod(1, "b", "10.1.1.9", 1007)]),
         (
@@ -234,6 +241,84 @@ fn what_cannot_stand_beside_others_is_left_out_alone_and_by_name() {
         let now = composed.state.clusters.values().map(|it| &it.prefixes);
         assert_eq!(now.take(2).collect::<Vec<_>>(), prefixes, "{name}");
     }
+}
+
+#[test]
+fn a_cluster_whose_nodes_claim_each_others_prefixes_harms_nobody_else() {
+    let config = config("");
+    let good = composed(&config, &mesh()).state;
+    for prefix in ["10.2.1.0/24", "10.2.1.128/25", "10.2.0.0/16", "10.2.1.7/32"] {
+        let mut records = mesh();
+        records.push(node(2, 2, "west-2", &[prefix, "10.2.2.0/24"]));
+        records.push(node(2, 3, "west-3", &["10.1.2.0/24"]));
+        let forwards = composed(&config, &records);
+        records.reverse();
+        let composed = composed(&config, &records);
+        assert_eq!(composed, forwards, "whoever came first");
+        let overlap = |with: IpNet| Conflict::NodesOverlap {
+            node: id(2, 2),
+            prefix: with,
+            taken: nets(&["10.2.1.0/24"])[0],
+            by: id(2, 1),
+        };
+        let expected = BTreeSet::from([
+            overlap(prefix.parse().unwrap()),
+            Conflict::OutsideCluster {
+                node: id(2, 3),
+                prefix: nets(&["10.1.2.0/24"])[0],
+            },
+        ]);
+        let left = nets(&["10.2.2.0/24"]);
+        assert_eq!(composed.conflicts, expected, "{prefix}");
+        let peers = &composed.state.peers;
+        let of = |index| {
+            peers[&id(2, index)]
+                .prefixes
+                .iter()
+                .copied()
+                .collect::<Vec<_>>()
+        };
+        assert_eq!((of(2), of(3)), (left, Vec::new()), "{prefix}");
+        for (id, peer) in &good.peers {
+            assert_eq!(&peers[id], peer, "{prefix}");
+        }
+    }
+}
+
+#[test]
+fn keys_that_another_cluster_copied_stay_with_our_nodes() {
+    // Of two strangers the lower number would have them; we are the higher one.
+    let own = |record: (u16, Record)| (9, record.1);
+    let mut records = vec![
+        own(member(9, "east", &["10.9.0.0/16"])),
+        own(member(2, "west", &["10.2.0.0/16"])),
+        node(9, 1, "east-1", &["10.9.1.0/24"]),
+        node(9, 2, "east-2", &["10.9.2.0/24"]),
+        node(2, 1, "west-1", &["10.2.1.0/24"]),
+    ];
+    let good = composed(&config(""), &records);
+    assert_eq!(names(&good), Vec::<&str>::new());
+    for (index, of) in [(2, 1), (3, 2)] {
+        let (_, Record::Node(victim)) = node(9, of, "", &[]) else {
+            panic!("a node")
+        };
+        let prefix = format!("10.2.{index}.0/24");
+        let (origin, mut thief) = node(2, index, &format!("west-{index}"), &[&prefix]);
+        if let Record::Node(thief) = &mut thief {
+            thief.lanes[0].public_key = victim.lanes[0].public_key;
+        }
+        records.push((origin, thief));
+    }
+    let composed = composed(&config(""), &records);
+    let twice = |index, by| Conflict::KeyTwice {
+        node: id(2, index),
+        by: id(9, by),
+    };
+    assert_eq!(
+        composed.conflicts,
+        BTreeSet::from([twice(2, 1), twice(3, 2)])
+    );
+    assert_eq!(composed.state.peers, good.state.peers);
 }
 
 #[test]
@@ -289,7 +374,11 @@ fn a_state_of_25_000_peers_is_derived_in_a_moment() {
                 let number = u32::from(cluster) << 16 | u32::from(index);
                 let mut key = [7; 32];
                 key[..4].copy_from_slice(&number.to_be_bytes());
-                node.lanes[0].public_key = PublicKey::new(key);
+                let at = std::net::Ipv4Addr::from(0xc612_0000 + number % 0x1_0000);
+                node.lanes[0] = LaneRecord {
+                    public_key: PublicKey::new(key),
+                    peer_endpoint: Some(SocketAddr::new(at.into(), 51820)),
+                };
             }
             records.push((origin, record));
         }

@@ -82,6 +82,8 @@ pub enum Action {
         key: Key,
         /// The refusal's name.
         reason: String,
+        /// Whether the log should have it: the first of a cluster, then ever fewer.
+        loud: bool,
     },
     /// We have all that this cluster has to tell.
     Synced {

@@ -153,6 +153,72 @@ fn private_records_and_those_outside_the_grant_stay_out_and_the_rest_is_taken() 
     let told = actions(&mut one);
     let refused = |action: &Action| matches!(action, Action::Refused { reason, .. } if reason == "prefix_outside_grant");
     assert!(told.iter().any(refused), "the source is told: {told:?}");
+    let shown: Vec<_> = one.refused_by_others().iter().collect();
+    assert_eq!(shown, [("c2", &stranger.0, "prefix_outside_grant")]);
+    assert_eq!(one.refused_by_others().counts()["prefix_outside_grant"], 1);
+    // Until the record is another one, or gone.
+    one.write(frame(3, vec![(stranger.0, None)]));
+    assert_eq!(one.refused_by_others().iter().count(), 0);
+}
+
+#[test]
+fn what_is_said_of_records_that_there_are_not_is_not_listened_to() {
+    let now = Instant::now();
+    let (mut one, mut two) = (hub(1, &[2], now), hub(2, &[1], now));
+    dial(&mut two, &mut one, 7, now);
+    actions(&mut one);
+    let say = |one: &mut Core, key: &Key| {
+        let refused = crate::wire::Refused {
+            origin: 1,
+            key: key.as_bytes().clone(),
+            reason: "no_such_thing".to_owned(),
+        };
+        let message = crate::wire::Message::of(crate::wire::Body::Refused(refused));
+        one.handle_message(7, Stream::Changes, message.to_bytes(), now);
+        (actions(one).len(), one.refused_by_others().iter().count())
+    };
+    assert_eq!(say(&mut one, &node(1, 9).0), (0, 0));
+    assert_eq!(say(&mut one, &node(1, 1).0), (1, 1));
+}
+
+#[test]
+fn nobody_elses_pods_are_where_our_nodes_are_reached() {
+    let now = Instant::now();
+    let (mut one, mut two) = (hub(1, &[2], now), hub(2, &[1], now));
+    for number in 2..=4 {
+        let (key, value) = node(1, number);
+        one.write(frame(number.into(), vec![(key, Some(value))]));
+    }
+    dial(&mut two, &mut one, 7, now);
+    assert_eq!(two.store(id(1)).unwrap().len(), 4);
+    // One of ours tells an address that c1 says to be a pod's: what was taken is judged again.
+    let here = |number: u16, at: &str| {
+        let (key, value) = node(2, number);
+        let Ok(Record::Node(mut node)) = decode_record(&key, &value) else {
+            panic!("a node")
+        };
+        node.lanes = vec![LaneRecord {
+            public_key: hawser_tunnel::key::PublicKey::new([3; 32]),
+            peer_endpoint: Some(at.parse().unwrap()),
+        }];
+        (key, Some(encode_record(&Record::Node(node))))
+    };
+    two.write(frame(2, vec![here(1, "10.1.3.77:51820")]));
+    carry(&mut two, &mut one, now);
+    let known = |two: &Core| {
+        let store = two.store(id(1)).unwrap();
+        (1..=5)
+            .filter(|n| store.get(&node(1, *n).0).is_some())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(known(&two), [1, 2, 4]);
+    assert_eq!(two.stats().refusals["prefix_over_own_node"], 1);
+    let shown: Vec<_> = one.refused_by_others().iter().collect();
+    assert_eq!(shown, [("c2", &node(1, 3).0, "prefix_over_own_node")]);
+    // It moved elsewhere: nothing stands against the other any more. A node that nobody could hit makes no work.
+    two.write(frame(3, vec![here(1, "192.0.2.1:51820")]));
+    carry(&mut two, &mut one, now);
+    assert_eq!(known(&two), [1, 2, 3, 4]);
 }
 
 #[test]

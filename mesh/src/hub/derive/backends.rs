@@ -1,9 +1,11 @@
 //! Exported services and their backends.
 
 use super::pods::forget;
-use super::{Derive, Name, Unit, put};
-use crate::hub::manifest::{EndpointSlice, Service, SliceEndpoint};
+use super::{Complaint, Derive, Name, Unfit, Unit, put};
+use crate::hub::manifest::{EndpointSlice, ObjectKind, Service, SliceEndpoint};
+use crate::hub::protected::Breach;
 use crate::record::{self, Condition, Endpoint, EndpointPort, Record, Scope};
+use hawser_tunnel::state::martian;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -126,34 +128,54 @@ impl Derive {
         self.dirty.extend(backends.into_iter().map(Unit::Backend));
     }
 
-    pub(super) fn service_record(&self, name: &Name) -> Option<Record> {
-        let exported_at = *self.exports.get(name)?;
-        let service = self.services.get(name)?;
-        Some(Record::Service(record::Service {
+    /// The service as others see it, or why they do not.
+    pub(super) fn judged_service(&self, name: &Name) -> Result<Option<Record>, Complaint> {
+        let Some(&exported_at) = self.exports.get(name) else {
+            return Ok(None);
+        };
+        let of = (name.0.as_str(), name.1.as_str());
+        let wrong =
+            |value: &str, why| Err(Complaint::new(ObjectKind::ServiceExport, of, value, why));
+        match self.rules.protected.judge(of.0, of.1) {
+            Ok(()) => {}
+            Err(Breach::Service) => return wrong(of.1, Unfit::ServiceProtected),
+            Err(Breach::Namespace) => return wrong(of.0, Unfit::NamespaceProtected),
+        }
+        let Some(service) = self.services.get(name) else {
+            return wrong(of.1, Unfit::ServiceMissing);
+        };
+        let Some(kind) = service.kind else {
+            let why = Unfit::ServiceExternalName;
+            return Err(Complaint::new(ObjectKind::Service, of, "ExternalName", why));
+        };
+        Ok(Some(Record::Service(record::Service {
             namespace: name.0.clone(),
             name: name.1.clone(),
-            kind: service.kind?,
+            kind,
             ports: service.ports.clone(),
             exported_at,
             session_affinity: service.session_affinity,
-        }))
+        })))
     }
 
-    /// What all slices say of a backend. One without a pod of ours that has an identity is none: nobody could send
-    /// from it.
-    pub(super) fn backend_record(&self, backend: &BackendName) -> Option<Record> {
+    /// What all slices say of a backend, and the first thing in them that is not so. One without a pod of ours that has
+    /// an identity is none: nobody could send from it.
+    pub(super) fn judged_backend(
+        &self,
+        backend: &BackendName,
+    ) -> (Option<Record>, Option<Complaint>) {
         let service_name = (backend.namespace.clone(), backend.service.clone());
-        if !self.exports.contains_key(&service_name) {
-            return None;
-        }
-        let service = self.services.get(&service_name)?;
-        service.kind?;
+        let exported = matches!(self.judged_service(&service_name), Ok(Some(_)));
+        let service = self.services.get(&service_name).filter(|_| exported);
+        let (Some(service), Some(slices)) = (service, self.backends.get(backend)) else {
+            return (None, None);
+        };
         let mut addresses = BTreeSet::new();
         let mut condition: Option<Condition> = None;
         let mut ports = Vec::new();
         let (mut hostname, mut zone) = (String::new(), String::new());
-        let mut pod = None;
-        for (slice_name, at) in self.backends.get(backend)? {
+        let (mut pod, mut complaint) = (None, None);
+        for (slice_name, at) in slices {
             let slice = self
                 .slices
                 .get(&(backend.namespace.clone(), slice_name.clone()));
@@ -161,10 +183,27 @@ impl Derive {
             else {
                 continue;
             };
-            pod = pod.or_else(|| self.pod_of(&reference(&backend.namespace, endpoint)?));
-            let own = &self.rules.cluster.prefixes;
-            let fits = |address: &&IpAddr| own.iter().any(|prefix| prefix.contains(*address));
-            addresses.extend(endpoint.addresses.iter().filter(fits).copied());
+            let mut wrong = |(value, why): (String, Unfit)| {
+                let of = (backend.namespace.as_str(), slice_name.as_str());
+                let kind = ObjectKind::EndpointSlice;
+                complaint.get_or_insert_with(|| Complaint::new(kind, of, value, why));
+            };
+            let name = match self.pod_behind(&backend.namespace, endpoint) {
+                Ok(name) => name,
+                Err(why) => {
+                    wrong(why);
+                    continue;
+                }
+            };
+            for address in &endpoint.addresses {
+                match self.fits(address, &name) {
+                    Ok(()) => {
+                        addresses.insert(*address);
+                    }
+                    Err(why) => wrong((address.to_string(), why)),
+                }
+            }
+            pod = pod.or(Some(name));
             let said = endpoint.condition;
             condition = Some(condition.map_or(said, |before| Condition {
                 ready: before.ready && said.ready,
@@ -189,11 +228,14 @@ impl Derive {
                 ports.extend(slice.ports.iter().filter(differs).cloned());
             }
         }
-        let (identity, node) = pod?;
+        let bearing = pod.as_ref().and_then(|name| self.bearing_of(name));
+        let (Some((identity, node)), Some(condition)) = (bearing, condition) else {
+            return (None, complaint);
+        };
         if addresses.is_empty() {
-            return None;
+            return (None, complaint);
         }
-        Some(Record::Endpoint(Endpoint {
+        let record = Record::Endpoint(Endpoint {
             scope: Scope::Service {
                 namespace: backend.namespace.clone(),
                 name: backend.service.clone(),
@@ -202,11 +244,66 @@ impl Derive {
             addresses: addresses.into_iter().collect(),
             identity,
             node: self.index_of(node),
-            condition: condition?,
+            condition,
             hostname,
             zone,
             ports,
-        }))
+        });
+        (Some(record), complaint)
+    }
+
+    /// The pod that an endpoint of a slice stands for: of the slice's own namespace.
+    fn pod_behind(
+        &self,
+        namespace: &str,
+        endpoint: &SliceEndpoint,
+    ) -> Result<Name, (String, Unfit)> {
+        let name = (namespace.to_owned(), endpoint.pod.clone());
+        let first = endpoint.addresses.first();
+        let placed = |address: &IpAddr| {
+            self.placed(*address)
+                .map_err(|why| (address.to_string(), why))
+        };
+        if endpoint.pod.is_empty() {
+            let address = first.ok_or_else(|| (String::new(), Unfit::AddressOfNoPod))?;
+            placed(address)?;
+            let pod = self.pod_at(namespace, *address);
+            return pod.cloned().map_err(|why| (address.to_string(), why));
+        }
+        if !endpoint.pod_namespace.is_empty() && endpoint.pod_namespace != namespace {
+            let value = format!("{}/{}", endpoint.pod_namespace, endpoint.pod);
+            return Err((value, Unfit::PodInOtherNamespace));
+        }
+        if self.addresses_of(&name).is_none() {
+            // That says more of a pod on the node's network than that there is none.
+            first.map_or(Ok(()), placed)?;
+            return Err((endpoint.pod.clone(), Unfit::PodUnknown));
+        }
+        Ok(name)
+    }
+
+    /// Whether a pod of ours can have an address at all.
+    fn placed(&self, address: IpAddr) -> Result<(), Unfit> {
+        if martian(&address.into()).is_some() {
+            return Err(Unfit::AddressMartian);
+        }
+        let mut own = self.rules.cluster.prefixes.iter();
+        if own.any(|prefix| prefix.contains(&address)) {
+            Ok(())
+        } else {
+            Err(Unfit::AddressOutsideCluster)
+        }
+    }
+
+    /// Whether it is an address of this very pod.
+    fn fits(&self, address: &IpAddr, pod: &Name) -> Result<(), Unfit> {
+        self.placed(*address)?;
+        let of_pod = self.addresses_of(pod).unwrap_or_default();
+        if of_pod.contains(address) {
+            Ok(())
+        } else {
+            Err(Unfit::AddressOfOtherPod)
+        }
     }
 }
 

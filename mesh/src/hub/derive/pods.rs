@@ -1,7 +1,7 @@
 //! Pods and the identities that they bear.
 
 use super::backends::PodRef;
-use super::{Claim, Derive, Name, Unit};
+use super::{Claim, Derive, Name, Unfit, Unit};
 use crate::hub::manifest;
 use crate::record::{self, Condition, Endpoint, IdentityRecord, Record, Scope};
 use hawser_tunnel::identity::Identity;
@@ -137,14 +137,23 @@ impl Derive {
         }
     }
 
-    /// What a backend takes from its pod: identity and node.
-    pub(super) fn pod_of(&self, reference: &PodRef) -> Option<(Identity, &str)> {
-        let name = match reference {
-            PodRef::Name(name) => name,
-            PodRef::Address(address) => self.by_address.get(address)?.first()?,
-        };
+    /// What a backend takes from its pod: identity and node. `None`: its identity has no number yet.
+    pub(super) fn bearing_of(&self, name: &Name) -> Option<(Identity, &str)> {
         let pod = self.pods.get(name)?;
         Some((self.bearers.get(&pod.bearer)?.number?, &pod.node))
+    }
+
+    /// The addresses of a pod that has a network of its own.
+    pub(super) fn addresses_of(&self, name: &Name) -> Option<&[IpAddr]> {
+        Some(&self.pods.get(name)?.addresses)
+    }
+
+    /// The pod of a namespace that has an address.
+    pub(super) fn pod_at(&self, namespace: &str, address: IpAddr) -> Result<&Name, Unfit> {
+        let pods = self.by_address.get(&address);
+        let pods = pods.ok_or(Unfit::AddressOfNoPod)?;
+        let own = pods.iter().find(|(of, _)| of == namespace);
+        own.ok_or(Unfit::AddressOfOtherNamespace)
     }
 
     pub(super) fn identity_record(&self, bearer: &Arc<Bearer>) -> Option<Record> {

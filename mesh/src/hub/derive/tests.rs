@@ -1,5 +1,6 @@
 use super::*;
 use crate::hub::manifest::document::{Ground, split};
+use crate::hub::protected::Protected;
 use crate::record::{Endpoint, Scope};
 use crate::wire::decode_record;
 use hawser_tunnel::key::PublicKey;
@@ -13,6 +14,7 @@ fn rules() -> Rules {
             prefixes: vec!["10.1.0.0/16".parse().unwrap()],
         },
         excluded_labels: BTreeSet::from(["pod-template-hash".to_owned()]),
+        protected: Protected::default(),
     }
 }
 
@@ -87,6 +89,7 @@ fn parse(yaml: &str) -> Vec<(ObjectKey, Object)> {
         cluster: ClusterId::new(1).unwrap(),
         name: "east".to_owned(),
         pod_cidrs: rules().cluster.prefixes,
+        service_cidrs: Vec::new(),
     };
     let documents = split(yaml);
     let objects = documents.iter().map(|d| d.parse(&ground).unwrap().unwrap());
@@ -262,6 +265,218 @@ fn a_node_cannot_take_the_key_of_another() {
         (lanes(&world, 300), lanes(&world, 301)),
         (vec![lane], vec![])
     );
+}
+
+/// Namespaces `shop`, ours, and `bank`: a pod each, and whatever `shop` writes into a slice of its exported service.
+fn hand_written(endpoint: &str) -> (World, Vec<String>) {
+    let mut world = World::new(BTreeMap::new());
+    let bank = pod("vault", "vault", 1, 66).replace("namespace: shop", "namespace: bank");
+    let objects = [node(1), pod("a", "web", 1, 9), pod("b", "web", 1, 10), bank];
+    world.apply(&objects.join("---\n"));
+    world.apply(&[SERVICE, EXPORT].join("---\n"));
+    world.apply(&format!(
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: hand, namespace: shop, labels: \
+         {{kubernetes.io/service-name: web}}}}\naddressType: IPv4\nports: [{{port: 80}}]\nendpoints:\n- {endpoint}\n"
+    ));
+    let complaints = world.derive.complaints().map(ToString::to_string);
+    let complaints = complaints.collect();
+    (world, complaints)
+}
+
+#[test]
+fn a_hand_written_slice_reaches_pods_of_its_own_namespace_and_nothing_else() {
+    // Without a selector, and right.
+    for right in [
+        "{addresses: [10.1.1.9]}",
+        "{addresses: [10.1.1.9], targetRef: {kind: Pod, name: a}}",
+        "{addresses: [10.1.1.9], targetRef: {kind: Pod, name: a, namespace: shop}}",
+    ] {
+        let (world, complaints) = hand_written(right);
+        assert_eq!(
+            (world.backends().len(), complaints),
+            (1, Vec::new()),
+            "{right}"
+        );
+    }
+    for (endpoint, why, value) in [
+        (
+            "{addresses: [10.1.1.66]}",
+            Unfit::AddressOfOtherNamespace,
+            "10.1.1.66",
+        ),
+        (
+            "{addresses: [10.1.1.77]}",
+            Unfit::AddressOfNoPod,
+            "10.1.1.77",
+        ),
+        (
+            "{addresses: [203.0.113.9]}",
+            Unfit::AddressOutsideCluster,
+            "203.0.113.9",
+        ),
+        (
+            "{addresses: [10.2.1.9]}",
+            Unfit::AddressOutsideCluster,
+            "10.2.1.9",
+        ),
+        (
+            "{addresses: [127.0.0.1]}",
+            Unfit::AddressMartian,
+            "127.0.0.1",
+        ),
+        (
+            "{addresses: [169.254.169.254]}",
+            Unfit::AddressMartian,
+            "169.254.169.254",
+        ),
+        (
+            "{addresses: [10.1.1.66], targetRef: {kind: Pod, name: a}}",
+            Unfit::AddressOfOtherPod,
+            "10.1.1.66",
+        ),
+        (
+            "{addresses: [10.1.1.10], targetRef: {kind: Pod, name: a}}",
+            Unfit::AddressOfOtherPod,
+            "10.1.1.10",
+        ),
+        (
+            "{addresses: [10.1.1.66], targetRef: {kind: Pod, name: vault, namespace: bank}}",
+            Unfit::PodInOtherNamespace,
+            "bank/vault",
+        ),
+        (
+            "{addresses: [10.1.1.66], targetRef: {kind: Pod, name: vault}}",
+            Unfit::PodUnknown,
+            "vault",
+        ),
+        (
+            "{addresses: [192.0.2.5], targetRef: {kind: Pod, name: on-host}}",
+            Unfit::AddressOutsideCluster,
+            "192.0.2.5",
+        ),
+        (
+            "{addresses: [10.1.1.66], targetRef: {kind: Node, name: n1}}",
+            Unfit::AddressOfOtherNamespace,
+            "10.1.1.66",
+        ),
+    ] {
+        let (world, complaints) = hand_written(endpoint);
+        assert_eq!(world.backends(), [], "{endpoint}");
+        let field = if value.contains('.') {
+            "addresses"
+        } else {
+            "targetRef"
+        };
+        let name = why.name();
+        let told = format!("EndpointSlice shop/hand: {name}: endpoints.{field}: {value}: {why}");
+        assert_eq!(complaints, [told]);
+    }
+}
+
+#[test]
+fn what_is_wrong_in_an_endpoint_leaves_what_is_right_in_it() {
+    let (world, complaints) = hand_written("{addresses: [10.1.1.9, 10.1.1.66]}");
+    let addresses: Vec<_> = world.backends()[0]
+        .addresses
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(addresses, ["10.1.1.9"]);
+    assert_eq!(complaints.len(), 1);
+    assert!(
+        complaints[0].contains("address_of_other_pod"),
+        "{complaints:?}"
+    );
+}
+
+#[test]
+fn a_complaint_comes_and_goes_with_its_reason() {
+    let (mut world, complaints) = hand_written("{addresses: [10.1.1.77]}");
+    assert_eq!(complaints.len(), 1);
+    let (news, changed) = world.derive.take_news();
+    assert_eq!((news.len(), changed), (1, true));
+    assert_eq!(world.derive.take_news(), (Vec::new(), false));
+    world.apply(&pod("late", "web", 1, 77));
+    assert_eq!(world.backends().len(), 1);
+    assert_eq!(world.derive.take_news(), (Vec::new(), true));
+    assert_eq!(world.derive.complaints().count(), 0);
+    // The pod's address goes to somebody else's pod: so does not the service.
+    let other = pod("late", "web", 1, 77).replace("namespace: shop", "namespace: bank");
+    world.remove(&pod("late", "web", 1, 77));
+    world.apply(&other);
+    assert_eq!(world.backends(), []);
+    let why: Vec<_> = world
+        .derive
+        .complaints()
+        .map(|complaint| complaint.why)
+        .collect();
+    assert_eq!(why, [Unfit::AddressOfOtherNamespace]);
+}
+
+#[test]
+fn what_cannot_be_exported_is_not_and_the_complaint_says_why() {
+    let external = SERVICE.replace(
+        "spec: {",
+        "spec: {type: ExternalName, externalName: example.org, ",
+    );
+    let in_namespace =
+        |text: &str, of: &str| text.replace("namespace: shop", &format!("namespace: {of}"));
+    let apiserver =
+        |text: &str| in_namespace(text, "default").replace("name: web", "name: kubernetes");
+    for (objects, told) in [
+        (
+            vec![EXPORT.to_owned()],
+            "ServiceExport shop/web: service_missing: metadata.name: web: there is no Service of this name; add it or \
+             remove the export",
+        ),
+        (
+            vec![EXPORT.to_owned(), external],
+            "Service shop/web: service_external_name: spec.type: ExternalName: ExternalName has no endpoints to export; \
+             export a Service with pods",
+        ),
+        (
+            vec![
+                in_namespace(EXPORT, "kube-system"),
+                in_namespace(SERVICE, "kube-system"),
+            ],
+            "ServiceExport kube-system/web: namespace_protected: metadata.namespace: kube-system: its namespace is \
+             protected; remove the export, or change protectedNamespaces in hub.yaml",
+        ),
+        (
+            vec![apiserver(EXPORT), apiserver(SERVICE)],
+            "ServiceExport default/kubernetes: service_protected: metadata.name: kubernetes: is protected; remove the \
+             export, or change protectedNamespaces in hub.yaml",
+        ),
+    ] {
+        let mut world = World::new(BTreeMap::new());
+        world.apply(&[node(1), pod("a", "web", 1, 9)].join("---\n"));
+        world.apply(&objects.join("---\n"));
+        let complaints: Vec<_> = world.derive.complaints().map(ToString::to_string).collect();
+        assert_eq!(complaints, [told]);
+        let kinds: Vec<_> = world.records.keys().filter_map(Key::kind).collect();
+        assert!(!kinds.contains(&crate::record::Kind::Service), "{told}");
+    }
+}
+
+#[test]
+fn backends_of_a_protected_service_are_told_to_nobody() {
+    let mut world = World::new(BTreeMap::new());
+    let moved = |text: String| text.replace("namespace: shop", "namespace: kube-system");
+    let objects = [
+        node(1),
+        moved(pod("a", "web", 1, 9)),
+        moved(SERVICE.to_owned()),
+        moved(EXPORT.to_owned()),
+        moved(slice("web-1", &[("a", "10.1.1.9", true)])),
+    ];
+    world.apply(&objects.join("---\n"));
+    assert_eq!(world.backends(), []);
+    // Its pods have an identity all the same: they may talk.
+    let identities = world
+        .records
+        .keys()
+        .filter(|key| key.kind() == Some(crate::record::Kind::Identity));
+    assert_eq!(identities.count(), 1);
 }
 
 #[derive(Clone, Debug)]

@@ -26,6 +26,8 @@ pub struct Ground {
     pub name: String,
     /// Its pod prefixes.
     pub pod_cidrs: Vec<IpNet>,
+    /// The prefixes of its services' virtual IPs, as far as it knows them.
+    pub service_cidrs: Vec<IpNet>,
 }
 
 /// One document of a file.
@@ -351,8 +353,10 @@ fn slice_parts(
         }
         let target = endpoint.target_ref;
         let pod = target.filter(|target| target.kind.as_deref() == Some("Pod"));
+        let pod = pod.unwrap_or_default();
         own_endpoints.push(SliceEndpoint {
-            pod: pod.and_then(|target| target.name).unwrap_or_default(),
+            pod: pod.name.unwrap_or_default(),
+            pod_namespace: pod.namespace.unwrap_or_default(),
             addresses: addresses.collect::<Result<_, _>>()?,
             condition: Condition {
                 ready,

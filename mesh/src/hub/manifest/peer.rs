@@ -4,6 +4,7 @@ use super::document::Ground;
 use crate::config::{Fault, Rule, clusters, prefix};
 use crate::trust::Trust;
 use hawser_tunnel::node::ClusterId;
+use hawser_tunnel::state::martian;
 use ipnet::IpNet;
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -56,28 +57,6 @@ pub(super) struct Spec {
     quotas: QuotaLimits,
 }
 
-/// Ranges that no cluster has: the mesh's own, and those that are no unicast addresses of a network.
-const PROTECTED: [&str; 8] = [
-    "0.0.0.0/8",
-    "127.0.0.0/8",
-    "169.254.0.0/16",
-    "224.0.0.0/4",
-    "240.0.0.0/4",
-    "::/127",
-    "fe80::/10",
-    "ff00::/8",
-];
-
-/// The range that no cluster can have and that a prefix touches.
-pub(crate) fn protected(prefix: IpNet) -> Option<IpNet> {
-    let ranges = PROTECTED.iter().map(|text| {
-        text.parse::<IpNet>()
-            .expect("the constants above are prefixes")
-    });
-    let mut ranges = ranges.filter(|range| overlaps(*range, prefix));
-    ranges.next()
-}
-
 /// Whether two prefixes share an address.
 pub(crate) fn overlaps(one: IpNet, other: IpNet) -> bool {
     one.contains(&other) || other.contains(&one)
@@ -89,13 +68,16 @@ pub(super) fn check(spec: Spec, name: &str, ground: &Ground) -> Result<ClusterPe
         return Err(fault);
     }
     let pod_cidrs = prefixes("spec.podCidrs", &spec.pod_cidrs)?;
-    for prefix in &pod_cidrs {
-        if let Some(own) = ground.pod_cidrs.iter().find(|own| overlaps(**own, *prefix)) {
-            let rule = Rule::PeerPrefixOwn { own: *own };
-            return Err(Fault::new("spec.podCidrs", prefix, rule));
+    let service_cidrs = prefixes("spec.serviceCidrs", &spec.service_cidrs)?;
+    apart("spec.podCidrs", &pod_cidrs, ground)?;
+    apart("spec.serviceCidrs", &service_cidrs, ground)?;
+    for prefix in &service_cidrs {
+        if let Some(&other) = pod_cidrs.iter().find(|pods| overlaps(**pods, *prefix)) {
+            let other_field = "spec.podCidrs";
+            let rule = Rule::PrefixShared { other, other_field };
+            return Err(Fault::new("spec.serviceCidrs", prefix, rule));
         }
     }
-    let service_cidrs = prefixes("spec.serviceCidrs", &spec.service_cidrs)?;
     let namespaces = match spec.namespaces {
         None => None,
         Some(names) => {
@@ -138,12 +120,26 @@ pub(crate) fn own_cluster(
     (name == own_name).then(|| Fault::new("metadata.name", name, Rule::PeerIsOwnCluster))
 }
 
+/// Refuses a prefix that shares an address with one of our own.
+fn apart(field: &str, prefixes: &[IpNet], ground: &Ground) -> Result<(), Fault> {
+    for prefix in prefixes {
+        let own = |ours: &[IpNet]| ours.iter().find(|own| overlaps(**own, *prefix)).copied();
+        let rule = match (own(&ground.pod_cidrs), own(&ground.service_cidrs)) {
+            (Some(own), _) => Rule::PeerPrefixOwn { own },
+            (None, Some(own)) => Rule::PeerPrefixServices { own },
+            (None, None) => continue,
+        };
+        return Err(Fault::new(field, prefix, rule));
+    }
+    Ok(())
+}
+
 fn prefixes(field: &str, texts: &[String]) -> Result<Vec<IpNet>, Fault> {
     let mut prefixes = BTreeSet::new();
     for (at, text) in texts.iter().enumerate() {
         let field = format!("{field}[{at}]");
         let prefix = prefix::parse(&field, text)?;
-        if let Some(range) = protected(prefix) {
+        if let Some(range) = martian(&prefix) {
             return Err(Fault::new(field, text, Rule::PrefixProtected { range }));
         }
         if !prefixes.insert(prefix) {

@@ -1,5 +1,6 @@
 use super::*;
 use crate::hub::manifest::{ObjectKind, Pod};
+use crate::hub::protected::Protected;
 use crate::record::{Cluster, Key, Kind};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -15,6 +16,7 @@ fn rules() -> Rules {
             prefixes: vec!["10.1.0.0/16".parse().unwrap()],
         },
         excluded_labels: BTreeSet::new(),
+        protected: Protected::default(),
     }
 }
 

@@ -7,6 +7,7 @@ fn ground() -> Ground {
         cluster: ClusterId::new(1).unwrap(),
         name: "east".to_owned(),
         pod_cidrs: vec!["10.1.0.0/16".parse().unwrap()],
+        service_cidrs: vec!["10.96.0.0/12".parse().unwrap()],
     }
 }
 
@@ -159,4 +160,67 @@ fn a_cluster_peer_that_is_the_cluster_itself_is_refused_by_id_and_by_name() {
     let by_id = format!("a.yaml: line 1: spec.clusterId: 1: {why}");
     let by_name = format!("b.yaml: line 3: metadata.name: east: {why}");
     assert_eq!(told, [by_id, by_name]);
+}
+
+#[test]
+fn a_cluster_peer_with_prefixes_that_no_cluster_can_have_is_refused_by_field() {
+    let protected =
+        |range: &str| format!("touches {range}, which no cluster can have; choose another prefix");
+    let own =
+        "overlaps 10.1.0.0/16 of this cluster; clusters whose pods share addresses cannot meet";
+    let services = "overlaps 10.96.0.0/12, which is this cluster's services'; its pods would lose them: choose another \
+                    prefix";
+    let cases = [
+        ("0.0.0.0/0", protected("0.0.0.0/8")),
+        ("0.0.0.0/1", protected("0.0.0.0/8")),
+        ("127.0.0.0/8", protected("127.0.0.0/8")),
+        ("169.254.169.254/32", protected("169.254.0.0/16")),
+        ("224.0.0.0/24", protected("224.0.0.0/4")),
+        ("240.2.0.0/16", protected("240.0.0.0/4")),
+        ("250.0.0.0/8", protected("240.0.0.0/4")),
+        ("252.1.0.0/16", protected("240.0.0.0/4")),
+        ("255.255.255.255/32", protected("240.0.0.0/4")),
+        ("::/0", protected("::/96")),
+        ("::1/128", protected("::/96")),
+        ("::ffff:10.2.0.0/112", protected("::ffff:0.0.0.0/96")),
+        ("64:ff9b::/96", protected("64:ff9b::/96")),
+        ("fe80::/64", protected("fe80::/10")),
+        ("ff02::/16", protected("ff00::/8")),
+        ("10.0.0.0/8", own.to_owned()),
+        ("10.1.3.0/24", own.to_owned()),
+        ("10.100.0.0/16", services.to_owned()),
+        ("10.96.0.10/32", services.to_owned()),
+    ];
+    for (prefix, why) in cases {
+        for (pods, own_services, field) in [
+            (prefix, "10.9.0.0/16", "spec.podCidrs"),
+            ("10.9.0.0/16", prefix, "spec.serviceCidrs"),
+        ] {
+            let text = format!(
+                "apiVersion: hawser.io/v1alpha1\nkind: ClusterPeer\nmetadata: {{name: west}}\nspec:\n  clusterId: 2\n  \
+                 podCidrs: ['{pods}']\n  serviceCidrs: ['{own_services}']\n  ca: x\n"
+            );
+            let mut catalog = Catalog::new(ground());
+            let news = catalog.handle_look(look(&[("w.yaml", &text)]), Instant::now());
+            let line = if field == "spec.podCidrs" { 6 } else { 7 };
+            let at = if why.starts_with("touches") {
+                "[0]"
+            } else {
+                ""
+            };
+            let told: Vec<_> = news.complaints.iter().map(ToString::to_string).collect();
+            assert_eq!(
+                told,
+                [format!("w.yaml: line {line}: {field}{at}: {prefix}: {why}")]
+            );
+            assert!(news.changes.is_empty(), "{prefix}");
+        }
+    }
+    let both = "apiVersion: hawser.io/v1alpha1\nkind: ClusterPeer\nmetadata: {name: west}\nspec:\n  clusterId: 2\n  \
+                podCidrs: [10.8.0.0/14]\n  serviceCidrs: [10.9.0.0/16]\n  ca: x\n";
+    let mut catalog = Catalog::new(ground());
+    let news = catalog.handle_look(look(&[("w.yaml", both)]), Instant::now());
+    let told = "w.yaml: line 7: spec.serviceCidrs: 10.9.0.0/16: overlaps 10.8.0.0/14 of spec.podCidrs; pods and \
+                services have prefixes of their own: change one";
+    assert_eq!(news.complaints[0].to_string(), told);
 }
