@@ -20,6 +20,7 @@
 //! | `nodes/`, `identities/` | a file for each number that was given |
 //! | `accepted/` | manifests as they were right last |
 //! | `announced/` | a file with the lanes of each node |
+//! | `tokens/` | a file for each token that was given away, and one beside it once it was used |
 //! | `ahead/` | a file of each replica: who told it of newer states than there are |
 //! | `kept-HUB-PORT.redb` | a replica's own: records of other clusters |
 //! | `hub-PORT.sock` | a replica's own: where it says how it is |
@@ -36,4 +37,5 @@ pub mod members;
 pub mod run;
 mod scribe;
 mod status;
+pub mod tokens;
 pub mod writer;

@@ -17,5 +17,6 @@ pub mod quic;
 pub mod resolve;
 pub(crate) mod secret_file;
 pub(crate) mod sysctl;
+pub mod token_store;
 pub(crate) mod tunnel_link;
 pub(crate) mod watch;
