@@ -224,7 +224,7 @@ impl Hub {
                     Some(report) => self.hear(report)?,
                     None => return Ok(()),
                 },
-                Some(connection) = self.listener.accept() => {
+                Some(connection) = self.listener.accept_peer() => {
                     let session = self.connections.next_session();
                     match self.core.accepted(session, connection.peer.clone()) {
                         Ok(()) => self.connections.add(session, connection),

@@ -177,7 +177,9 @@ mod tests {
 
     #[test]
     fn a_token_is_good_until_its_end_and_for_whom_it_was_made() {
-        let judge = |kept, used, shown, now| judge(kept, used, shown, at(now));
+        let judge = |kept: Option<&Kept>, used: Option<&Used>, shown, now| {
+            judge(kept, used, shown, at(now))
+        };
         let kept = kept();
         let it = Some(&kept);
         assert_eq!(judge(it, None, SHOWN, NOW), Ok(Standing::Unused));

@@ -49,7 +49,7 @@ fn the_text_is_what_it_was() {
     assert_eq!(
         &*text,
         "hawser-node.CgxkZW1vLmV4YW1wbGUSBGVhc3QaBmVhc3QtMSIVaHViLmVhc3QuZXhhbXBsZTo2MDgyIhJbMjAwMTpkYjg6OjFdOjYwODIq\
-         GOLDEN"
+         II-jqrL6qbeeCgOY2ltavQeAFCRCpb6AuaZGCNcYyx_NMiAHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBziApKfaBsihuTI"
     );
 }
 

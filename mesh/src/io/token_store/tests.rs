@@ -178,7 +178,7 @@ fn what_is_long_over_is_swept_and_nothing_else() {
     let (used, unused) = (made(&store), made(&store));
     store.consume(&used, shown("one"), at(NOW)).unwrap();
     for (name, age) in [(".old", 3700), (".new", 100)] {
-        let orphan = fs::File::create(store.folder.join(name)).unwrap();
+        let orphan = File::create(store.folder.join(name)).unwrap();
         orphan.set_modified(at(NOW - age)).unwrap();
     }
     assert_eq!(store.sweep(at(NOW)).unwrap(), 0);
