@@ -3,4 +3,7 @@
 //!
 //! Nothing here reads a clock, a socket or a file.
 
+pub mod certified;
+pub mod desk;
 pub mod message;
+pub mod renewal;

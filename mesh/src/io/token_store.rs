@@ -205,17 +205,18 @@ impl TokenStore {
             .create_new(true)
             .mode(0o600)
             .open(&first)?;
-        let done = file
-            .write_all(text.as_bytes())
-            .and_then(|()| file.sync_all())
-            .and_then(|()| match fs::hard_link(&first, path) {
-                Ok(()) => Ok(true),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-                Err(error) => Err(error),
-            });
+        let done =
+            file.write_all(text.as_bytes())
+                .and_then(|()| match fs::hard_link(&first, path) {
+                    Ok(()) => Ok(true),
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+                    Err(error) => Err(error),
+                });
         // One that stays is swept.
         let _ = fs::remove_file(&first);
         if done.as_ref().is_ok_and(|done| *done) {
+            // One that a crash cuts off before this is refused as broken, and so never taken twice.
+            file.sync_all()?;
             File::open(&self.folder)?.sync_all()?;
         }
         done
