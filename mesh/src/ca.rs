@@ -2,14 +2,16 @@
 //!
 //! Nothing here reads a clock or a file: times come in, PEM goes out.
 
+pub mod csr;
 pub mod show;
 mod signing_key;
 
 use crate::record::{NameError, check_label, check_name};
 use crate::trust::PeerId;
+use csr::Csr;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType,
 };
 use signing_key::CaKey;
 use std::time::{Duration, SystemTime};
@@ -23,7 +25,7 @@ pub const LEAF_LIFE: Duration = Duration::from_secs(365 * 86_400);
 /// The longest that a certificate lives, in days.
 pub const MAX_DAYS: u32 = 3650;
 /// Certificates begin so much earlier, for peers whose clocks are late.
-const EARLY: Duration = Duration::from_secs(300);
+pub const EARLY: Duration = Duration::from_secs(300);
 
 /// A certificate and its private key, both PEM.
 #[derive(Clone)]
@@ -121,7 +123,7 @@ impl Ca {
         let (clusterset, cluster) = name.split_once("/cluster/").ok_or(IssueError::Ca)?;
         check_name(clusterset).map_err(|_| IssueError::Ca)?;
         check_label(cluster).map_err(|_| IssueError::Ca)?;
-        if !shown.is_ca || shown.public_key != rcgen::PublicKeyData::subject_public_key_info(&key) {
+        if !shown.is_ca || shown.public_key != key.subject_public_key_info() {
             return Err(IssueError::Ca);
         }
         let issuer = Issuer::from_ca_cert_pem(certificate, key).map_err(|_| IssueError::Ca)?;
@@ -161,6 +163,22 @@ impl Ca {
         self.leaf(&PeerId::node(&*self.cluster, name), name, life, now)
     }
 
+    /// Makes a certificate of a node, in PEM, for a key that stays where it is.
+    ///
+    /// # Errors
+    /// The name cannot stand in a certificate, or it would live longer than the CA.
+    pub fn node_for(
+        &self,
+        name: &str,
+        csr: &Csr,
+        life: Duration,
+        now: SystemTime,
+    ) -> Result<String, IssueError> {
+        check("name", name, check_name)?;
+        let peer = PeerId::node(&*self.cluster, name);
+        self.sign(&peer, name, life, now, &csr.key)
+    }
+
     fn leaf(
         &self,
         peer: &PeerId,
@@ -168,6 +186,21 @@ impl Ca {
         life: Duration,
         now: SystemTime,
     ) -> Result<Issued, IssueError> {
+        let key = Zeroizing::new(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?);
+        Ok(Issued {
+            certificate: self.sign(peer, name, life, now, &*key)?,
+            key: Zeroizing::new(key.serialize_pem()),
+        })
+    }
+
+    fn sign(
+        &self,
+        peer: &PeerId,
+        name: &str,
+        life: Duration,
+        now: SystemTime,
+        key: &impl PublicKeyData,
+    ) -> Result<String, IssueError> {
         if now + life > self.ends {
             return Err(IssueError::OutlivesCa);
         }
@@ -183,11 +216,7 @@ impl Ca {
         params.use_authority_key_identifier_extension = true;
         let uri = peer.uri(&self.clusterset);
         params.subject_alt_names = vec![SanType::URI(uri.try_into()?)];
-        let key = Zeroizing::new(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?);
-        Ok(Issued {
-            certificate: params.signed_by(&*key, &self.issuer)?.pem(),
-            key: Zeroizing::new(key.serialize_pem()),
-        })
+        Ok(params.signed_by(key, &self.issuer)?.pem())
     }
 }
 

@@ -1,13 +1,15 @@
 //! The command line: `hawser agent`, `hawser hub`, `hawser status`, `hawser capture`, `hawser rekey`,
-//! `hawser new-key`, `hawser ca`, `hawser version`.
+//! `hawser new-key`, `hawser ca`, `hawser node-token`, `hawser version`.
 
 mod ca;
 mod capture;
 mod hub;
 mod log;
 mod new_key;
+mod node_token;
 mod rekey;
 mod status;
+mod ttl;
 
 use crate::agent::{self, AgentError};
 use crate::chain::one_line;
@@ -59,6 +61,9 @@ enum Command {
     /// Makes the certificates by which hubs and agents know each other.
     #[command(after_help = EXIT_CODES, subcommand)]
     Ca(ca::CaCommand),
+    /// Prints a token by which one node gets its certificate from the hub, once.
+    #[command(after_help = EXIT_CODES)]
+    NodeToken(node_token::NodeTokenArgs),
     /// Prints the version.
     Version,
 }
@@ -162,6 +167,7 @@ pub fn run() -> ExitCode {
         Command::Rekey(args) => rekey::run(&args.socket, args.peer),
         Command::NewKey(args) => new_key::run(&args.socket, args.forget_old),
         Command::Ca(command) => ca::run(command),
+        Command::NodeToken(args) => node_token::run(args),
         Command::Version => print(&format!("hawser {}\n", env!("CARGO_PKG_VERSION"))),
     };
     let Err(error) = done else {

@@ -14,7 +14,7 @@ mod raw;
 pub(crate) mod syntax;
 
 pub use fault::{ConfigError, Fault, Rule, Syntax};
-pub use hub::{EndpointsWanted, HubConfig, HubFault};
+pub use hub::{EndpointsWanted, HubConfig, HubFault, NodeIdentity};
 pub use own::{DEFAULT_DEVICE, DEFAULT_SOCKET};
 
 use clusters::Clusters;
@@ -86,7 +86,7 @@ impl NodeConfig {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let config = Self::parse(&read(path)?, path)?;
         if let Some(hub) = &config.hub {
-            let files = hub.read_files(&config.cluster, &config.name);
+            let files = hub.check_files(&config.cluster, &config.name);
             files.map_err(|fault| ConfigError::Hub {
                 path: path.to_owned(),
                 fault,

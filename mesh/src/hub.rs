@@ -20,15 +20,19 @@
 //! | `nodes/`, `identities/` | a file for each number that was given |
 //! | `accepted/` | manifests as they were right last |
 //! | `announced/` | a file with the lanes of each node |
+//! | `ca/` | the cluster's CA, unless certificates are brought |
+//! | `tokens/` | a file for each token that was given away, and one beside it once it was used |
 //! | `ahead/` | a file of each replica: who told it of newer states than there are |
 //! | `kept-HUB-PORT.redb` | a replica's own: records of other clusters |
 //! | `hub-PORT.sock` | a replica's own: where it says how it is |
 
 pub mod allocate;
 pub mod bump;
+mod certificates;
 mod connections;
 pub mod core;
 pub mod derive;
+mod enrolment;
 pub mod grants;
 pub mod journal;
 pub mod manifest;
@@ -37,4 +41,5 @@ pub mod protected;
 pub mod run;
 mod scribe;
 mod status;
+pub mod tokens;
 pub mod writer;

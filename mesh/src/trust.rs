@@ -3,10 +3,12 @@
 
 mod credentials;
 mod peer_id;
+mod pinned;
 mod untrusted;
 
 pub use credentials::{CredentialError, Credentials};
 pub use peer_id::{PeerId, Role};
+pub use pinned::Pinned;
 pub use untrusted::Untrusted;
 
 use rustls::RootCertStore;
@@ -76,6 +78,7 @@ pub struct Trust {
 struct Authority {
     roots: Arc<RootCertStore>,
     clients: Arc<dyn ClientCertVerifier>,
+    certificates: Arc<[CertificateDer<'static>]>,
 }
 
 impl std::fmt::Debug for Trust {
@@ -121,6 +124,7 @@ impl Trust {
     /// The text is no CA; what was trusted before stands.
     pub fn set(&mut self, cluster: &str, pem: &str) -> Result<(), CaError> {
         let mut roots = RootCertStore::empty();
+        let mut certificates = Vec::new();
         for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
             let certificate = certificate.map_err(|_| CaError::Malformed)?;
             let (rest, parsed) = x509_parser::parse_x509_certificate(&certificate)
@@ -131,6 +135,7 @@ impl Trust {
             if !parsed.is_ca() {
                 return Err(CaError::NotCa);
             }
+            certificates.push(certificate.clone());
             roots.add(certificate).map_err(|_| CaError::Malformed)?;
         }
         match roots.len() {
@@ -142,8 +147,12 @@ impl Trust {
         let clients =
             WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider()).build();
         let clients = clients.map_err(|_| CaError::Malformed)?;
-        self.clusters
-            .insert(cluster.to_owned(), Authority { roots, clients });
+        let authority = Authority {
+            roots,
+            clients,
+            certificates: certificates.into(),
+        };
+        self.clusters.insert(cluster.to_owned(), authority);
         Ok(())
     }
 
@@ -155,6 +164,13 @@ impl Trust {
     /// The clusters that are trusted.
     pub fn clusters(&self) -> impl Iterator<Item = &str> {
         self.clusters.keys().map(String::as_str)
+    }
+
+    /// The CAs of a cluster, as they are shown to those who do not know them yet.
+    pub fn authorities(&self, cluster: &str) -> &[CertificateDer<'static>] {
+        self.clusters
+            .get(cluster)
+            .map_or(&[], |authority| &authority.certificates)
     }
 
     /// The name of the clusterset.
@@ -173,7 +189,12 @@ impl Trust {
         side: Side,
         now: UnixTime,
     ) -> Result<PeerId, Untrusted> {
-        if intermediates.len() > MAX_INTERMEDIATES {
+        let most = match side {
+            Side::Client => MAX_INTERMEDIATES,
+            // A hub shows its CAs to guests.
+            Side::Server => MAX_INTERMEDIATES + MAX_CAS,
+        };
+        if intermediates.len() > most {
             return Err(Untrusted::ChainTooLong);
         }
         let mut all = std::iter::once(certificate).chain(intermediates);

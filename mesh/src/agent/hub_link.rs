@@ -5,6 +5,7 @@
 //! loop busy for longer than a connection may be silent.
 
 mod dialing;
+mod enrolling;
 mod session;
 mod watchers;
 
@@ -18,6 +19,7 @@ use crate::io::quic::Tls;
 use crate::kept::{KeptError, Loaded};
 use crate::record::LaneRecord;
 use dialing::Dialing;
+use enrolling::{Enrolling, News};
 use session::Session;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -78,7 +80,11 @@ impl HubLink {
     /// Reads what was kept and begins to dial. What was kept is there at once: [`Self::records`].
     pub(super) fn open(config: &NodeConfig, hub: &HubConfig) -> Result<Self, HubLinkError> {
         let system = |what| move |source| HubLinkError::System { what, source };
-        let (credentials, trust) = hub.read_files(&config.cluster, &config.name)?;
+        let brought = hub.read_files(&config.cluster, &config.name)?;
+        let stored = match &brought {
+            Some(_) => None,
+            None => Enrolling::stored(config, hub),
+        };
         let (kept, loaded) = Kept::open(&hub.state_directory.join(KEPT))?;
         let mut follower = Follower::new(&config.cluster, &config.name, hub.endpoints);
         tell_loaded(&loaded);
@@ -91,13 +97,23 @@ impl HubLink {
             .enable_all()
             .build()
             .map_err(system("start the link to the hub"))?;
-        let tls = Tls::new(credentials, trust);
+        let tls = match (brought, &stored) {
+            (Some((credentials, trust)), _) => Some(Tls::new(credentials, trust)),
+            (None, Some(stored)) => {
+                let (credentials, trust) = (stored.credentials.clone(), stored.trust.clone());
+                Some(Tls::new(credentials, trust))
+            }
+            (None, None) => None,
+        };
         let (config, hub) = (config.clone(), hub.clone());
         let thread = std::thread::Builder::new()
             .name("hawser-hub".to_owned())
             .spawn(move || {
                 let serve = async move {
-                    let dialing = Dialing::start(&config.cluster, &hub, Arc::clone(&tls));
+                    let dial =
+                        |tls: &Arc<Tls>| Dialing::start(&config.cluster, &hub, Arc::clone(tls));
+                    let dialing = tls.as_ref().map(dial);
+                    let enrolling = Enrolling::start(&config, &hub, stored);
                     let link = Link {
                         config,
                         hub,
@@ -105,6 +121,8 @@ impl HubLink {
                         kept,
                         tls,
                         dialing,
+                        enrolling,
+                        unenrolled: None,
                         session: None,
                         sessions: 0,
                         records,
@@ -180,8 +198,12 @@ struct Link {
     hub: HubConfig,
     follower: Follower,
     kept: Kept,
-    tls: Arc<Tls>,
-    dialing: Dialing,
+    /// `None`: this node has no certificate yet.
+    tls: Option<Arc<Tls>>,
+    dialing: Option<Dialing>,
+    enrolling: Option<Enrolling>,
+    /// Why there is no certificate, or no newer one.
+    unenrolled: Option<String>,
     session: Option<Session>,
     /// How many there were; the newest one's number.
     sessions: u64,
@@ -216,7 +238,8 @@ impl Link {
                     Some(order) => self.handle_order(order),
                     None => break,
                 },
-                connection = self.dialing.next(), if self.session.is_none() => {
+                news = enrolling::next(&mut self.enrolling) => self.handle_enrolled(news),
+                connection = Dialing::next_of(&mut self.dialing), if self.session.is_none() => {
                     self.handle_connected(connection);
                 }
                 heard = session::next(&mut self.session) => self.handle_heard(heard),
@@ -254,9 +277,44 @@ impl Link {
         }
         if self.session.is_none() && !self.silent_told && now - self.since >= SILENCE {
             self.silent_told = true;
-            let failures = self.dialing.failures();
-            let failures = failures.join("; ");
+            let failures = self.failures().join("; ");
             tracing::warn!(failures, "no hub answers; what was heard holds");
+        }
+    }
+
+    /// Why there is no hub: address or name, and what failed.
+    fn failures(&self) -> Vec<String> {
+        let dialing = self.dialing.as_ref().map(Dialing::failures);
+        let mut failures = dialing.unwrap_or_default();
+        if let Some(why) = &self.unenrolled {
+            failures.push(format!("certificate: {why}"));
+        }
+        failures
+    }
+
+    fn handle_enrolled(&mut self, news: News) {
+        match news {
+            News::Certified(certified) => {
+                tracing::info!("certificate taken");
+                self.unenrolled = None;
+                match &self.tls {
+                    Some(tls) => {
+                        tls.set_credentials(certified.credentials);
+                        tls.set_trust(certified.trust);
+                    }
+                    None => {
+                        let tls = Tls::new(certified.credentials, certified.trust);
+                        let dialing =
+                            Dialing::start(&self.config.cluster, &self.hub, Arc::clone(&tls));
+                        self.dialing = Some(dialing);
+                        self.tls = Some(tls);
+                    }
+                }
+            }
+            News::Failed(why) => {
+                tracing::warn!(why, "no certificate from the hub; tries again");
+                self.unenrolled = Some(why);
+            }
         }
     }
 
@@ -323,7 +381,9 @@ impl Link {
         self.follower.disconnect();
         self.session = None;
         self.since = Instant::now();
-        self.dialing.go();
+        if let Some(dialing) = &self.dialing {
+            dialing.go();
+        }
     }
 
     fn handle_order(&mut self, order: Order) {
@@ -335,23 +395,43 @@ impl Link {
             Order::Report(node) => self.node = node,
             Order::Configure(config) => {
                 let Some(hub) = &config.hub else { return };
-                self.dialing.set_targets(hub.addresses.clone());
+                if let Some(dialing) = &self.dialing {
+                    dialing.set_targets(hub.addresses.clone());
+                }
+                let enrols_anew =
+                    (&hub.identity, &hub.addresses) != (&self.hub.identity, &self.hub.addresses);
                 if hub.endpoints != self.hub.endpoints {
                     self.follower.set_endpoints(hub.endpoints, Instant::now());
                 }
                 self.hub = hub.clone();
                 self.config = *config;
                 self.read_files();
+                if enrols_anew {
+                    let stored = Enrolling::stored(&self.config, &self.hub);
+                    self.enrolling = Enrolling::start(&self.config, &self.hub, stored);
+                }
             }
         }
     }
 
     /// Certificates are renewed while we run; connections that stand are not touched.
-    fn read_files(&self) {
+    fn read_files(&mut self) {
         match self.hub.read_files(&self.config.cluster, &self.config.name) {
-            Ok((credentials, trust)) => {
-                self.tls.set_credentials(credentials);
-                self.tls.set_trust(trust);
+            Ok(None) => {}
+            Ok(Some((credentials, trust))) => {
+                match &self.tls {
+                    Some(tls) => {
+                        tls.set_credentials(credentials);
+                        tls.set_trust(trust);
+                    }
+                    None => {
+                        let tls = Tls::new(credentials, trust);
+                        let dialing =
+                            Dialing::start(&self.config.cluster, &self.hub, Arc::clone(&tls));
+                        self.dialing = Some(dialing);
+                        self.tls = Some(tls);
+                    }
+                }
                 tracing::info!("certificates read");
             }
             Err(fault) => tracing::error!("{fault}; those before stay in force"),
@@ -399,7 +479,7 @@ impl Link {
                     .try_into()
                     .unwrap_or(u64::MAX),
                 sessions: self.sessions,
-                failures: self.dialing.failures().into_iter().collect(),
+                failures: self.failures(),
                 messages_in: stats.messages_in,
                 bytes_in: stats.bytes_in,
             },

@@ -217,6 +217,10 @@ pub enum Rule {
     NeededWithoutHub,
     #[error("must name at least one hub; add one as HOST:PORT")]
     NoHubs,
+    #[error("must be there unless hub.token is; add it, or a token from `hawser node-token`")]
+    NeededWithoutToken,
+    #[error("must not stand beside hub.token, which brings it; remove one of them")]
+    BesideToken,
     #[error(
         "must be HOST:PORT, as in hub.example.org:6082, 192.0.2.1:6082 or [2001:db8::1]:6082; correct it"
     )]

@@ -8,7 +8,10 @@
 //! listen: "[::]:6082"                       # UDP; this is the default
 //! stateDirectory: /var/lib/hawser/hub       # this is the default; replicas of a hub share it
 //! source: dir:/etc/hawser/manifests
-//! tls:
+//! hubs: [hub.east.example:6082]             # where nodes and other clusters find the replicas; tokens say so
+//! name: hub-1                               # of this replica; the host's by default
+//! nodeCertificateSeconds: 86400             # how long a node's certificate lives; it is renewed at half of that
+//! tls:                                      # only where certificates are brought; otherwise the hub is its own CA
 //!   ca: ca.crt                              # of the own cluster: what its nodes' certificates lead to
 //!   certificate: hub.crt
 //!   key: hub.key
@@ -22,8 +25,10 @@
 use super::clusters::{cluster_id, cluster_name};
 use super::fault::{ConfigError, Fault, Rule};
 use super::{prefix, read, syntax};
+use crate::dial::Target;
 use crate::hub::manifest::{QuotaLimits, overlaps};
 use crate::hub::protected::Protected;
+use crate::io::host_name::host_name;
 use crate::record::{Cluster, check_name};
 use hawser_tunnel::state::martian;
 use hawser_tunnel::vni::Vni;
@@ -31,6 +36,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -38,6 +44,10 @@ use std::time::Duration;
 pub const DEFAULT_LISTEN: &str = "[::]:6082";
 /// Where a hub keeps its state, unless its file says otherwise.
 pub const DEFAULT_STATE_DIRECTORY: &str = "/var/lib/hawser/hub";
+
+/// How long a node's certificate may live, in seconds. Less than an hour is for trying it out: so long may every hub be
+/// away, less half of it, before a node must enrol again.
+const NODE_CERTIFICATE: RangeInclusive<u64> = 10..=30 * 86_400;
 
 /// Labels that controllers put on pods and that tell one pod or one roll-out from the next, not one kind from another.
 const EXCLUDED_LABELS: [&str; 6] = [
@@ -66,12 +76,14 @@ pub struct HubConfig {
     pub state_directory: PathBuf,
     /// The folder of manifests.
     pub source: PathBuf,
-    /// The own cluster's CA.
-    pub ca: PathBuf,
-    /// The hub's certificate.
-    pub certificate: PathBuf,
-    /// Its key.
-    pub key: PathBuf,
+    /// This replica's name.
+    pub name: String,
+    /// Where nodes and other clusters find the replicas: HOST:PORT.
+    pub hubs: Vec<String>,
+    /// The certificates, where they are brought.
+    pub tls: Option<TlsFiles>,
+    /// How long a node's certificate lives.
+    pub node_certificate: Duration,
     /// Labels that make no difference to an identity.
     pub excluded_labels: BTreeSet<String>,
     /// How much each other cluster may announce.
@@ -80,6 +92,17 @@ pub struct HubConfig {
     pub rest: Duration,
     /// What is neither exported nor imported.
     pub protected: Protected,
+}
+
+/// Certificates that are brought from elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The own cluster's CA.
+    pub ca: PathBuf,
+    /// The hub's certificate.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
 }
 
 #[derive(Debug, Deserialize)]
@@ -93,7 +116,11 @@ struct File {
     listen: Option<String>,
     state_directory: Option<String>,
     source: Option<String>,
-    tls: Tls,
+    name: Option<String>,
+    #[serde(default)]
+    hubs: Vec<String>,
+    tls: Option<Tls>,
+    node_certificate_seconds: Option<u32>,
     #[serde(default)]
     excluded_labels: Vec<String>,
     #[serde(default)]
@@ -194,6 +221,20 @@ impl HubConfig {
                 Rule::Between { least, most },
             ));
         }
+        let life = u64::from(file.node_certificate_seconds.unwrap_or(86_400));
+        if !NODE_CERTIFICATE.contains(&life) {
+            let (least, most) = (*NODE_CERTIFICATE.start(), *NODE_CERTIFICATE.end());
+            let rule = Rule::Between { least, most };
+            return Err(Fault::new("nodeCertificateSeconds", life, rule));
+        }
+        for (at, text) in file.hubs.iter().enumerate() {
+            let target: Result<Target, _> = text.parse();
+            target.map_err(|_| Fault::new(format!("hubs[{at}]"), text, Rule::HubAddress))?;
+        }
+        let own_name = file.name.unwrap_or_else(host_name);
+        if check_name(&own_name).is_err() {
+            return Err(Fault::new("name", own_name, Rule::NodeName));
+        }
         let excluded = EXCLUDED_LABELS.map(str::to_owned);
         Ok(Self {
             cluster: Cluster {
@@ -207,9 +248,14 @@ impl HubConfig {
             listen,
             state_directory,
             source: folder.join(directory),
-            ca: folder.join(file.tls.ca),
-            certificate: folder.join(file.tls.certificate),
-            key: folder.join(file.tls.key),
+            name: own_name,
+            hubs: file.hubs,
+            tls: file.tls.map(|tls| TlsFiles {
+                ca: folder.join(tls.ca),
+                certificate: folder.join(tls.certificate),
+                key: folder.join(tls.key),
+            }),
+            node_certificate: Duration::from_secs(life),
             excluded_labels: file.excluded_labels.into_iter().chain(excluded).collect(),
             quotas: file.quotas,
             rest: Duration::from_secs(rest),
@@ -266,7 +312,9 @@ mod tests {
         let config = parse(GOOD).unwrap();
         assert_eq!(config.listen.to_string(), "[::]:6082");
         assert_eq!(config.source, Path::new("/etc/hawser/manifests"));
-        assert_eq!(config.ca, Path::new("/etc/hawser/ca.crt"));
+        let tls = config.tls.unwrap();
+        assert_eq!(tls.ca, Path::new("/etc/hawser/ca.crt"));
+        assert_eq!(config.node_certificate, Duration::from_secs(86_400));
         assert!(config.excluded_labels.contains("pod-template-hash"));
         assert_eq!(config.rest, Duration::from_secs(600));
     }
@@ -325,6 +373,16 @@ mod tests {
                 "tls:",
                 "restSeconds: 0\ntls:",
                 "restSeconds: 0: must be 1 to 86400; choose another",
+            ),
+            (
+                "tls:",
+                "nodeCertificateSeconds: 9\ntls:",
+                "nodeCertificateSeconds: 9: must be 10 to 2592000; choose another",
+            ),
+            (
+                "tls:",
+                "hubs: [hub.example]\ntls:",
+                "hubs[0]: hub.example: must be HOST:PORT, as in hub.example.org:6082, 192.0.2.1:6082 or [2001:db8::1]:6082; correct it",
             ),
             (
                 "podCidrs",

@@ -65,9 +65,10 @@ pub(super) struct Underlay {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Hub {
     pub(super) addresses: Vec<String>,
-    pub(super) ca: String,
-    pub(super) certificate: String,
-    pub(super) key: String,
+    pub(super) ca: Option<String>,
+    pub(super) certificate: Option<String>,
+    pub(super) key: Option<String>,
+    pub(super) token: Option<String>,
     pub(super) endpoints: Option<String>,
     pub(super) state_directory: Option<String>,
 }

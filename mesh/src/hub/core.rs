@@ -247,6 +247,11 @@ impl Core {
             .subscribe(session, Wanted::One(cluster), Filter::public(), now);
     }
 
+    /// Whether the cluster has a node of this name.
+    pub fn has_node(&self, name: &str) -> bool {
+        self.nodes.contains_key(name)
+    }
+
     /// Somebody dialed us, and proved who it is: serves what it may have.
     ///
     /// # Errors

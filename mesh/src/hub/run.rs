@@ -1,21 +1,25 @@
 //! The hub's shell: sockets, connections and clocks around [`Core`].
 
+use super::certificates::{self, Begun, Certificates};
 use super::connections::{Connections, Input};
 use super::core::{Action, Core};
+use super::enrolment::{Enrolment, SWEEP};
 pub use super::scribe::{JournalFault, ScribeError};
 use super::scribe::{Order, Report, Scribe};
 use super::status::{Question, StatusSocket, answer};
+use crate::ca::IssueError;
 use crate::config::hub_yaml::HubConfig;
-use crate::io::config_file::ConfigFile;
-use crate::io::pem_file::{self, PemFault};
-use crate::io::quic::{Listener, Tls};
+use crate::io::ca_store::CaStoreError;
+use crate::io::pem_file::PemFault;
+use crate::io::quic::{Arrival, Connection, Listener, Tls};
+use crate::io::token_store::TokenStoreError;
 use crate::kept::{Kept, KeptError};
-use crate::trust::{Credentials, Role, Trust};
+use crate::trust::{PeerId, Role, Trust};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -43,6 +47,15 @@ pub enum HubError {
         /// The clusterset.
         clusterset: String,
     },
+    /// The own CA cannot be taken or made.
+    #[error(transparent)]
+    CaStore(#[from] CaStoreError),
+    /// The own CA cannot sign.
+    #[error("failed to issue the hub's own certificate")]
+    Issue(#[from] IssueError),
+    /// Tokens cannot be kept.
+    #[error(transparent)]
+    Tokens(#[from] TokenStoreError),
     /// The address cannot be had.
     #[error("failed to listen on {address}")]
     Listen {
@@ -69,27 +82,12 @@ pub enum HubError {
     },
 }
 
-/// Reads the certificates of a configuration, and checks that they are this hub's.
+/// Checks the certificates of a configuration, and makes nothing.
 ///
 /// # Errors
 /// One line each, with field, value, rule and fix.
-pub fn check(config: &HubConfig) -> Result<(Credentials, Trust), HubError> {
-    let fields = ("tls.certificate", "tls.key");
-    let credentials = pem_file::credentials(&config.certificate, &config.key, fields)?;
-    let id = credentials.id();
-    let fits = id.cluster == config.cluster.name
-        && matches!(id.role, Role::Hub(_))
-        && credentials.clusterset() == config.clusterset;
-    if !fits {
-        return Err(HubError::Certificate {
-            found: id.uri(credentials.clusterset()),
-            cluster: config.cluster.name.clone(),
-            clusterset: config.clusterset.clone(),
-        });
-    }
-    let mut trust = Trust::new(config.clusterset.clone());
-    pem_file::trust_ca(&mut trust, &config.cluster.name, &config.ca, "tls.ca")?;
-    Ok((credentials, trust))
+pub fn check(config: &HubConfig) -> Result<(), HubError> {
+    certificates::check(config)
 }
 
 /// Runs a hub until it is told to end.
@@ -109,7 +107,8 @@ struct Hub {
     core: Core,
     tls: Arc<Tls>,
     trust: Trust,
-    files: [ConfigFile; 2],
+    certificates: Certificates,
+    enrolment: Enrolment,
     listener: Listener,
     connections: Connections,
     inputs: tokio::sync::mpsc::Receiver<Input>,
@@ -123,11 +122,15 @@ struct Hub {
 
 impl Hub {
     async fn start(config: Arc<HubConfig>) -> Result<Self, HubError> {
-        let (credentials, trust) = check(&config)?;
+        let Begun {
+            certificates,
+            credentials,
+            trust,
+        } = certificates::begin(&config, SystemTime::now())?;
+        let enrolment = Enrolment::open(&config, certificates.own_ca())?;
         let name = match &credentials.id().role {
             Role::Hub(name) | Role::Node(name) => name.clone(),
         };
-        let files = [&config.certificate, &config.key].map(|path| ConfigFile::new(path));
         let tls = Tls::new(credentials, trust.clone());
         let address = config.listen;
         let listen = |source| HubError::Listen { address, source };
@@ -187,7 +190,8 @@ impl Hub {
             core,
             tls,
             trust,
-            files,
+            certificates,
+            enrolment,
             listener,
             connections,
             inputs: taken_inputs,
@@ -206,6 +210,7 @@ impl Hub {
         let mut interrupt = open(SignalKind::interrupt())?;
         let mut hang_up = open(SignalKind::hangup())?;
         let mut renewal = tokio::time::interval(RENEWAL);
+        let mut sweep = tokio::time::interval(SWEEP);
         loop {
             self.act();
             let deadline = self.core.poll_timeout().map(tokio::time::Instant::from_std);
@@ -225,25 +230,42 @@ impl Hub {
                     Some(report) => self.hear(report)?,
                     None => return Ok(()),
                 },
-                Some(connection) = self.listener.accept() => {
-                    let session = self.connections.next_session();
-                    match self.core.accepted(session, connection.peer.clone()) {
-                        Ok(()) => self.connections.add(session, connection),
-                        Err(unwelcome) => {
-                            tracing::info!(peer = ?connection.peer, reason = unwelcome.name(), "connection refused");
-                            self.connections.refuse(unwelcome.name());
-                            connection.tx.close(unwelcome.name());
-                        }
+                Some(arrival) = self.listener.accept() => match arrival {
+                    Arrival::Peer(connection) => self.welcome(connection),
+                    Arrival::Guest(guest) => {
+                        let is_member = self.is_member(guest.peer.as_ref());
+                        self.enrolment.serve(guest, is_member);
                     }
-                }
+                },
                 Some(question) = self.status.next() => self.reply(question),
                 () = sleep_until(deadline) => self.core.handle_timeout(Instant::now()),
                 _ = renewal.tick() => self.renew(false),
+                _ = sweep.tick() => self.enrolment.sweep(),
                 _ = hang_up.recv() => self.renew(true),
                 _ = terminate.recv() => return Ok(()),
                 _ = interrupt.recv() => return Ok(()),
             }
         }
+    }
+
+    fn welcome(&mut self, connection: Connection) {
+        let session = self.connections.next_session();
+        match self.core.accepted(session, connection.peer.clone()) {
+            Ok(()) => self.connections.add(session, connection),
+            Err(unwelcome) => {
+                tracing::info!(peer = ?connection.peer, reason = unwelcome.name(), "connection refused");
+                self.connections.refuse(unwelcome.name());
+                connection.tx.close(unwelcome.name());
+            }
+        }
+    }
+
+    /// Whether a guest has shown that it is one of our nodes, as the source has them now.
+    fn is_member(&self, peer: Option<&PeerId>) -> bool {
+        peer.is_some_and(|peer| match &peer.role {
+            Role::Node(name) => self.core.has_node(name),
+            Role::Hub(_) => false,
+        })
     }
 
     async fn end(mut self) {
@@ -381,21 +403,16 @@ impl Hub {
         Ok(())
     }
 
-    /// Takes new certificates.
+    /// Takes the next certificate, if there is one or it is due.
     fn renew(&mut self, even_if_same: bool) {
-        let changed = self
-            .files
-            .iter_mut()
-            .filter_map(|f| f.has_changed().then_some(()));
-        if changed.count() == 0 && !even_if_same {
-            return;
-        }
-        match check(&self.config) {
-            Ok((credentials, _)) => {
+        let now = SystemTime::now();
+        match self.certificates.next(&self.config, even_if_same, now) {
+            None => {}
+            Some(Ok(credentials)) => {
                 tracing::info!("new certificate taken");
                 self.tls.set_credentials(credentials);
             }
-            Err(error) => tracing::warn!(%error, "the new certificate is not taken"),
+            Some(Err(error)) => tracing::warn!(%error, "the new certificate is not taken"),
         }
     }
 

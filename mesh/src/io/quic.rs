@@ -2,10 +2,14 @@
 //!
 //! A [`Listener`] gives connections that were accepted, a [`Dialer`] one that was opened, both only after each side has
 //! checked the other. A [`Connection`] has two streams of messages; what is too much waits in bounded queues.
+//!
+//! On the same port a [`Listener`] gives a [`Guest`] that asks one thing by [`ask`], and need not have a certificate.
 
 mod admission;
+mod ask;
 mod connection;
 mod dialer;
+mod guest;
 mod handshake;
 mod listener;
 mod receiver;
@@ -14,10 +18,12 @@ mod sender;
 mod tls;
 
 pub use crate::frame::Stream;
+pub use ask::{Answered, AskCheck, AskError, ask};
 pub use connection::{Connection, Ended};
 pub use dialer::{Dialer, connect};
+pub use guest::Guest;
 pub use handshake::HandshakeError;
-pub use listener::Listener;
+pub use listener::{Arrival, Listener};
 pub use receiver::Receiver;
 pub use sender::{Sender, Unsent};
 pub use tls::Tls;
@@ -30,6 +36,8 @@ use std::time::Duration;
 
 /// The protocol with its major version.
 pub const ALPN: &[u8] = b"hawser/1";
+/// The protocol of guests, who ask one thing: nodes that want a certificate, clusters that want to join.
+pub const ENROL_ALPN: &[u8] = b"hawser-enrol/1";
 
 /// A peer that is silent for so long is gone. The time begins again with the first packet that we send after its last
 /// (RFC 9000, section 10.1), so that a dead hub is noticed after at most this and [`KEEP_ALIVE`]: within two seconds.
@@ -47,6 +55,8 @@ const FIRST_ROUND_TRIP: Duration = Duration::from_millis(50);
 const STREAM_WINDOW: u32 = 512 << 10;
 /// The same for the connection: one stream's flood leaves room for the other.
 const WINDOW: u32 = 768 << 10;
+/// The same for one whose peer is not known yet, or is a guest: one request, and the openings of two streams.
+const GUEST_WINDOW: u32 = 96 << 10;
 /// What we have sent and the peer has not taken, in bytes.
 const SEND_WINDOW: u64 = 512 << 10;
 /// Buffers of the socket, in bytes: a burst of a thousand agents that come at once.
@@ -55,9 +65,9 @@ const SOCKET_BUFFER: usize = 4 << 20;
 /// The side that opens connections has both streams, and the signs of life.
 fn transport(side: quinn::Side) -> Arc<TransportConfig> {
     let mut transport = TransportConfig::default();
-    let (streams, keep_alive) = match side {
-        quinn::Side::Client => (0u32, Some(KEEP_ALIVE)),
-        quinn::Side::Server => (2, None),
+    let (streams, keep_alive, window) = match side {
+        quinn::Side::Client => (0u32, Some(KEEP_ALIVE), WINDOW),
+        quinn::Side::Server => (2, None, GUEST_WINDOW),
     };
     if side == quinn::Side::Client {
         transport.initial_rtt(FIRST_ROUND_TRIP);
@@ -69,7 +79,7 @@ fn transport(side: quinn::Side) -> Arc<TransportConfig> {
         .max_idle_timeout(Some(idle))
         .keep_alive_interval(keep_alive)
         .stream_receive_window(STREAM_WINDOW.into())
-        .receive_window(WINDOW.into())
+        .receive_window(window.into())
         .send_window(SEND_WINDOW)
         .datagram_receive_buffer_size(None)
         .allow_spin(false);

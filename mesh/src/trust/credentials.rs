@@ -96,6 +96,13 @@ impl Credentials {
         self.expires
     }
 
+    /// The same, whose peers are told of a restart by another secret than the key: by one that is the same after it.
+    #[must_use]
+    pub fn with_reset(self, secret: &[u8]) -> Self {
+        let reset = reset_key(secret);
+        Self { reset, ..self }
+    }
+
     /// What TLS needs of it.
     pub(crate) fn certified(&self) -> Arc<CertifiedKey> {
         Arc::clone(&self.certified)

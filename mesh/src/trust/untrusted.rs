@@ -36,6 +36,9 @@ pub enum Untrusted {
     /// No CA of the cluster that it names has signed it.
     #[error("issuer_unknown")]
     IssuerUnknown,
+    /// None of the CAs that it shows has the key that the token names.
+    #[error("pin_other")]
+    PinOther,
     /// It is over, by our clock.
     #[error("certificate_expired")]
     Expired,
@@ -64,6 +67,7 @@ impl Untrusted {
             Self::ClusterOther(_) => "cluster_other",
             Self::RoleOther => "role_other",
             Self::IssuerUnknown => "issuer_unknown",
+            Self::PinOther => "pin_other",
             Self::Expired => "certificate_expired",
             Self::NotYetValid => "certificate_not_yet_valid",
             Self::Usage => "certificate_usage",

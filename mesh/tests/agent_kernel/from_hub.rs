@@ -54,7 +54,7 @@ fn read<T: serde::de::DeserializeOwned>(stream: &mut BufReader<UnixStream>) -> T
     serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line:?}: {error}"))
 }
 
-fn status(ground: &Ground) -> Option<StatusReply> {
+pub(crate) fn status(ground: &Ground) -> Option<StatusReply> {
     let (answer, _) = ask(ground, &Request::Status { digest: true })?;
     let Response::Status(status) = answer else {
         panic!("{answer:?}")

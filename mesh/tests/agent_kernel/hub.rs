@@ -153,7 +153,7 @@ async fn serve(
                 Some((revision, changes)) => assert!(replica.write(Revision(revision), changes)),
                 None => return listener.close("hub_stops").await,
             },
-            Some(connection) = listener.accept() => {
+            Some(connection) = listener.accept_peer() => {
                 sessions += 1;
                 let node = NodeIndex::new(1).unwrap();
                 replica.publish(sessions, Audience::OwnAgent { node });

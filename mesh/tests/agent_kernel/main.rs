@@ -8,6 +8,7 @@
 )]
 
 mod data_plane;
+mod enrolment;
 mod from_hub;
 mod ground;
 mod hub;

@@ -7,6 +7,7 @@
 
 mod agent;
 mod config;
+mod enrolment;
 mod site;
 mod source;
 mod takeover;

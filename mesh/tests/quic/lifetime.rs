@@ -73,7 +73,7 @@ async fn a_hub_as_a_process() {
     let mut listener = Listener::bind(address, Tls::new(own, trust)).unwrap();
     println!("listening {}", listener.local_address().unwrap());
     let mut kept = Vec::new();
-    while let Some(connection) = listener.accept().await {
+    while let Some(connection) = listener.accept_peer().await {
         kept.push(connection);
     }
 }

@@ -8,6 +8,7 @@
 
 mod flood;
 mod groups;
+mod guests;
 mod hostile;
 mod initial;
 mod ipv6;

@@ -114,7 +114,7 @@ pub(crate) async fn pair(
 }
 
 pub(crate) async fn accept(listener: &mut Listener) -> Connection {
-    let accepted = tokio::time::timeout(LONG, listener.accept()).await;
+    let accepted = tokio::time::timeout(LONG, listener.accept_peer()).await;
     accepted
         .expect("nobody came")
         .expect("the listener has ended")

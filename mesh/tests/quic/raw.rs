@@ -21,6 +21,8 @@ pub(crate) struct Client {
     /// More behind its own.
     pub(crate) chain: Vec<CertificateDer<'static>>,
     pub(crate) alpn: Vec<u8>,
+    /// More protocols behind it.
+    pub(crate) also: Vec<Vec<u8>>,
     pub(crate) groups: Vec<&'static dyn SupportedKxGroup>,
 }
 
@@ -30,6 +32,7 @@ impl Client {
             certificate: Some(certificate),
             chain: Vec::new(),
             alpn: ALPN.to_vec(),
+            also: Vec::new(),
             groups: provider().kx_groups.clone(),
         }
     }
@@ -59,6 +62,7 @@ impl Client {
             }
         };
         config.alpn_protocols = vec![self.alpn.clone()];
+        config.alpn_protocols.extend(self.also.iter().cloned());
         config
     }
 

@@ -1,6 +1,6 @@
 //! A task that dials: an attempt that is under way must not be cut off because something else happens.
 
-use crate::config::HubConfig;
+use crate::config::{HubConfig, NodeIdentity};
 use crate::dial::Target;
 use crate::io::config_file::ConfigFile;
 use crate::io::quic::{Connection, Dialer, Tls};
@@ -73,10 +73,18 @@ impl Dialing {
     }
 
     /// Waits for the next connection.
-    pub(super) async fn next(&mut self) -> Connection {
+    async fn next(&mut self) -> Connection {
         match self.connections.recv().await {
             Some(connection) => connection,
             // The task ends with us.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// See [`Self::next`]; for ever, where there is nothing to dial with.
+    pub(super) async fn next_of(dialing: &mut Option<Self>) -> Connection {
+        match dialing {
+            Some(dialing) => dialing.next().await,
             None => std::future::pending().await,
         }
     }
@@ -130,16 +138,28 @@ async fn dial(
 
 /// The files of certificates and keys.
 #[derive(Debug)]
-pub(super) struct Files([ConfigFile; 3]);
+pub(super) struct Files(Vec<ConfigFile>);
 
 impl Files {
     pub(super) fn new(hub: &HubConfig) -> Self {
-        Self([&hub.ca, &hub.certificate, &hub.key].map(|path| ConfigFile::new(path)))
+        match &hub.identity {
+            NodeIdentity::Files {
+                ca,
+                certificate,
+                key,
+            } => Self(
+                [ca, certificate, key]
+                    .map(|path| ConfigFile::new(path))
+                    .into(),
+            ),
+            // What a token brings is renewed by ourselves.
+            NodeIdentity::Token(_) => Self(Vec::new()),
+        }
     }
 
     /// Whether one of them is another than the last time.
     pub(super) fn have_changed(&mut self) -> bool {
-        let changed = self.0.each_mut().map(|file| file.has_changed());
+        let changed: Vec<bool> = self.0.iter_mut().map(ConfigFile::has_changed).collect();
         changed.contains(&true)
     }
 }

@@ -1,7 +1,7 @@
 //! The `hub` section: what it makes optional, and every way to spoil it.
 
 use super::*;
-use crate::config::{EndpointsWanted, HubConfig};
+use crate::config::{EndpointsWanted, HubConfig, NodeIdentity};
 
 const HUB: &str = "cluster: { name: east }
 node: { name: east-1 }
@@ -29,10 +29,24 @@ fn a_node_with_a_hub_says_its_name_and_where_to_ask() {
         addresses,
         ["hub-1.example:6082", "192.0.2.1:6082", "[2001:db8::1]:6082"]
     );
-    assert_eq!(hub.ca, Path::new("/etc/hawser/tls/ca.crt"));
-    assert_eq!(hub.certificate, Path::new("/etc/hawser/node.crt"));
+    let files = NodeIdentity::Files {
+        ca: PathBuf::from("/etc/hawser/tls/ca.crt"),
+        certificate: PathBuf::from("/etc/hawser/node.crt"),
+        key: PathBuf::from("/etc/hawser/tls/node.key"),
+    };
+    assert_eq!(hub.identity, files);
     assert_eq!(hub.endpoints, EndpointsWanted::Used);
     assert_eq!(hub.state_directory, Path::new("/var/lib/hawser/agent"));
+}
+
+#[test]
+fn a_token_takes_the_place_of_the_certificates() {
+    let (before, _) = HUB.split_once("  ca:").unwrap();
+    let hub = hub(&format!("{before}  token: node.token\n"));
+    assert_eq!(
+        hub.identity.token(),
+        Some(Path::new("/etc/hawser/node.token"))
+    );
 }
 
 #[test]
@@ -89,7 +103,12 @@ fn every_bad_field_of_the_section_has_its_line() {
         (
             "  key: tls/node.key\n",
             "",
-            "line 7, column 3: field key is missing; add it",
+            "hub.key: (empty): must be there unless hub.token is; add it, or a token from `hawser node-token`",
+        ),
+        (
+            "key: tls/node.key",
+            "key: tls/node.key\n  token: node.token",
+            "hub.ca: tls/ca.crt: must not stand beside hub.token, which brings it; remove one of them",
         ),
         (
             "  ca: tls",

@@ -5,6 +5,7 @@ use super::{Connection, code};
 use crate::trust::PeerId;
 use quinn::Incoming;
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Display;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,6 +13,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(super) const HANDSHAKES: usize = 1024;
 /// The most of them from one address, or from one /64.
 const HANDSHAKES_PER_SOURCE: usize = 128;
+/// The most guests at a time, each for at most three seconds.
+const GUESTS: usize = 64;
+/// The most of them from one address, or from one /64: as many nodes behind one address enrol at the same moment.
+const GUESTS_PER_SOURCE: usize = 16;
 /// The most connections of one peer: one, and some that died and have not timed out.
 const PER_PEER: usize = 4;
 
@@ -24,6 +29,8 @@ pub(super) struct Counts {
     pub(super) refusals: BTreeMap<&'static str, u64>,
     pub(super) going_on: usize,
     sources: BTreeMap<IpAddr, usize>,
+    guests: usize,
+    guest_sources: BTreeMap<IpAddr, usize>,
     peers: BTreeMap<PeerId, VecDeque<quinn::Connection>>,
 }
 
@@ -33,16 +40,25 @@ impl Shared {
     }
 
     pub(super) fn refuse(&self, address: SocketAddr, error: &HandshakeError) {
+        self.refuse_by_name(address, error.name(), error);
+    }
+
+    pub(super) fn refuse_by_name(
+        &self,
+        address: SocketAddr,
+        reason: &'static str,
+        error: &dyn Display,
+    ) {
         let mut counts = self.lock();
-        let count = counts.refusals.entry(error.name()).or_default();
+        let count = counts.refusals.entry(reason).or_default();
         *count += 1;
         let count = *count;
         drop(counts);
         // A flood of them doubles before it is told of again.
         if count.is_power_of_two() {
-            tracing::warn!(%address, reason = error.name(), %error, count, "connection refused");
+            tracing::warn!(%address, reason, %error, count, "connection refused");
         } else {
-            tracing::debug!(%address, reason = error.name(), %error, count, "connection refused");
+            tracing::debug!(%address, reason, %error, count, "connection refused");
         }
     }
 }
@@ -81,14 +97,49 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut counts = self.shared.lock();
         counts.going_on -= 1;
-        let Some(source) = self.source else {
-            return;
-        };
-        if let Some(theirs) = counts.sources.get_mut(&source) {
-            *theirs -= 1;
-            if *theirs == 0 {
-                counts.sources.remove(&source);
-            }
+        if let Some(source) = self.source {
+            leave(&mut counts.sources, source);
+        }
+    }
+}
+
+/// A guest that is here, in the counts.
+#[derive(Debug)]
+pub(super) struct GuestPlace {
+    pub(super) shared: Arc<Shared>,
+    pub(super) address: SocketAddr,
+}
+
+impl GuestPlace {
+    /// The handshake is done, so the address is the guest's.
+    pub(super) fn take(shared: &Arc<Shared>, address: SocketAddr) -> Option<Self> {
+        let mut counts = shared.lock();
+        let theirs = counts.guest_sources.get(&source(address));
+        if counts.guests >= GUESTS || theirs.is_some_and(|theirs| *theirs >= GUESTS_PER_SOURCE) {
+            return None;
+        }
+        counts.guests += 1;
+        *counts.guest_sources.entry(source(address)).or_default() += 1;
+        Some(Self {
+            shared: Arc::clone(shared),
+            address,
+        })
+    }
+}
+
+impl Drop for GuestPlace {
+    fn drop(&mut self) {
+        let mut counts = self.shared.lock();
+        counts.guests -= 1;
+        leave(&mut counts.guest_sources, source(self.address));
+    }
+}
+
+fn leave(sources: &mut BTreeMap<IpAddr, usize>, source: IpAddr) {
+    if let Some(theirs) = sources.get_mut(&source) {
+        *theirs -= 1;
+        if *theirs == 0 {
+            sources.remove(&source);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Connections that are opened.
 
-use super::handshake::{HandshakeError, Opener, complete, printable_error};
-use super::{Connection, Tls, socket, transport};
+use super::handshake::{HandshakeError, call, printable_error};
+use super::{ALPN, Connection, Tls, socket, transport};
 use crate::dial::{Action, Dial, Target};
 use crate::io::resolve::Resolver;
 use crate::trust::Expected;
@@ -25,21 +25,28 @@ pub async fn connect(
     tls: &Tls,
     expected: Expected,
 ) -> Result<Connection, HandshakeError> {
+    let (config, found) = tls
+        .client(expected, ALPN)
+        .map_err(|error| HandshakeError::Tls(error.to_string()))?;
+    call(begin(address, config)?, found).await
+}
+
+/// Begins a connection from a socket of its own.
+pub(super) fn begin(
+    address: SocketAddr,
+    mut config: quinn::ClientConfig,
+) -> Result<quinn::Connecting, HandshakeError> {
     let unspecified = match address.ip() {
         IpAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
     let endpoint = open(SocketAddr::new(unspecified, 0));
     let endpoint = endpoint.map_err(|error| HandshakeError::Unreachable(error.to_string()))?;
-    let (mut config, found) = tls
-        .client(expected)
-        .map_err(|error| HandshakeError::Tls(error.to_string()))?;
     config.transport_config(transport(quinn::Side::Client));
     // The name is not sent; who the server is, its certificate says.
-    let connecting = endpoint
+    endpoint
         .connect_with(config, address, "hub")
-        .map_err(|error| HandshakeError::Unreachable(error.to_string()))?;
-    complete(connecting, found, Opener::Us).await
+        .map_err(|error| HandshakeError::Unreachable(error.to_string()))
 }
 
 /// A socket for each attempt: its port is the connection's alone, and is gone with it.

@@ -1,12 +1,17 @@
 //! From a connection that QUIC made to one that can be used: both know each other, both streams are open.
 
+use super::admission::{GuestPlace, Shared};
 use super::connection::{Connection, Ended, printable};
+use super::guest::Guest;
+use super::listener::Arrival;
 use super::receiver::Inbox;
 use super::tls::Found;
-use super::{ATTEMPT, HANDSHAKE, code};
+use super::{ATTEMPT, ENROL_ALPN, HANDSHAKE, WINDOW, code};
 use crate::frame::{FrameError, Stream, encode};
-use crate::trust::Untrusted;
+use crate::trust::{PeerId, Untrusted};
+use quinn::crypto::rustls::HandshakeData;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// Why there is no connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +38,12 @@ pub enum HandshakeError {
     /// There are too many others just now.
     #[error("handshakes_too_many")]
     Busy,
+    /// There are too many guests just now, or too many from there.
+    #[error("guests_too_many")]
+    GuestsBusy,
+    /// A guest asks for more than anybody can.
+    #[error("enrol_too_long")]
+    RequestTooLong,
     /// A stream began with something else.
     #[error("{0}")]
     Opening(#[from] FrameError),
@@ -58,6 +69,8 @@ impl HandshakeError {
             Self::Tls(_) => "tls_failed",
             Self::Timeout => "handshake_timeout",
             Self::Busy => "handshakes_too_many",
+            Self::GuestsBusy => "guests_too_many",
+            Self::RequestTooLong => "enrol_too_long",
             Self::Opening(error) => error.name(),
             Self::StreamTwice => "stream_twice",
             Self::Ended(ended) => ended.name(),
@@ -93,37 +106,74 @@ pub(super) fn printable_error(error: &dyn std::error::Error) -> String {
     printable(error.to_string().as_bytes())
 }
 
-/// Who opened the connection.
-#[derive(Clone, Copy)]
-pub(super) enum Opener {
-    Us,
-    Peer,
-}
-
-/// Goes through it in time, or closes the connection and says why.
-pub(super) async fn complete(
+/// Opens a connection in time, or closes it and says why.
+pub(super) async fn call(
     connecting: quinn::Connecting,
     found: Found,
-    opener: Opener,
 ) -> Result<Connection, HandshakeError> {
     let address = connecting.remote_address();
     let steps = async {
-        let connection = match connecting.await {
-            Ok(connection) => connection,
-            Err(error) => return Err(name(error, &found)),
-        };
-        let done = open(&connection, &found, opener, address).await;
-        if let Err(error) = &done {
-            connection.close(code::REFUSED, error.name().as_bytes());
-        }
-        done
+        let connection = established(connecting, &found).await?;
+        let done = open(&connection, &found, address).await;
+        told(&connection, done)
     };
-    let limit = match opener {
-        Opener::Us => ATTEMPT,
-        Opener::Peer => HANDSHAKE,
-    };
-    let done = tokio::time::timeout(limit, steps).await;
+    let done = tokio::time::timeout(ATTEMPT, steps).await;
     done.unwrap_or(Err(HandshakeError::Timeout))
+}
+
+/// Takes a connection that comes, in time, or closes it and says why.
+pub(super) async fn welcome(
+    connecting: quinn::Connecting,
+    found: Found,
+    shared: &Arc<Shared>,
+) -> Result<Arrival, HandshakeError> {
+    let address = connecting.remote_address();
+    let deadline = tokio::time::Instant::now() + HANDSHAKE;
+    let steps = async {
+        let connection = established(connecting, &found).await?;
+        let done = if is_guest(&connection) {
+            let place = GuestPlace::take(shared, address).ok_or(HandshakeError::GuestsBusy);
+            match place {
+                Ok(place) => Guest::read(&connection, &found, place, deadline)
+                    .await
+                    .map(Arrival::Guest),
+                Err(error) => Err(error),
+            }
+        } else {
+            accept(&connection, &found, address)
+                .await
+                .map(Arrival::Peer)
+        };
+        told(&connection, done)
+    };
+    let done = tokio::time::timeout_at(deadline, steps).await;
+    done.unwrap_or(Err(HandshakeError::Timeout))
+}
+
+/// TLS is done, and took the peer's certificate if it showed one.
+pub(super) async fn established(
+    connecting: quinn::Connecting,
+    found: &Found,
+) -> Result<quinn::Connection, HandshakeError> {
+    connecting.await.map_err(|error| name(error, found))
+}
+
+/// Whether the protocol that was agreed upon is that of guests.
+fn is_guest(connection: &quinn::Connection) -> bool {
+    let data = connection.handshake_data();
+    let data = data.and_then(|data| data.downcast::<HandshakeData>().ok());
+    data.and_then(|data| data.protocol).as_deref() == Some(ENROL_ALPN)
+}
+
+/// The peer is told of a refusal.
+fn told<T>(
+    connection: &quinn::Connection,
+    done: Result<T, HandshakeError>,
+) -> Result<T, HandshakeError> {
+    if let Err(error) = &done {
+        connection.close(code::REFUSED, error.name().as_bytes());
+    }
+    done
 }
 
 /// What we found of the certificate says more than what TLS made of it.
@@ -134,40 +184,46 @@ fn name(error: quinn::ConnectionError, found: &Found) -> HandshakeError {
     }
 }
 
+/// Who showed a certificate that we take.
+pub(super) fn known(found: &Found) -> Result<PeerId, HandshakeError> {
+    match found.get() {
+        Some(Ok(peer)) => Ok(peer.clone()),
+        Some(Err(untrusted)) => Err(untrusted.clone().into()),
+        None => Err(HandshakeError::CertificateMissing),
+    }
+}
+
 async fn open(
     connection: &quinn::Connection,
     found: &Found,
-    opener: Opener,
     address: SocketAddr,
 ) -> Result<Connection, HandshakeError> {
-    let peer = match found.get() {
-        Some(Ok(peer)) => peer.clone(),
-        Some(Err(untrusted)) => return Err(untrusted.clone().into()),
-        None => return Err(HandshakeError::CertificateMissing),
-    };
-    let (changes, bulk) = match opener {
-        Opener::Us => {
-            let changes = open_stream(connection, Stream::Changes).await?;
-            let bulk = open_stream(connection, Stream::Bulk).await?;
-            (confirmed(changes).await?, confirmed(bulk).await?)
+    let peer = known(found)?;
+    let changes = open_stream(connection, Stream::Changes).await?;
+    let bulk = open_stream(connection, Stream::Bulk).await?;
+    let (changes, bulk) = (confirmed(changes).await?, confirmed(bulk).await?);
+    let connection = connection.clone();
+    Ok(Connection::new(connection, peer, address, changes, bulk))
+}
+
+async fn accept(
+    connection: &quinn::Connection,
+    found: &Found,
+    address: SocketAddr,
+) -> Result<Connection, HandshakeError> {
+    let peer = known(found)?;
+    connection.set_receive_window(WINDOW.into());
+    let first = accept_stream(connection).await?;
+    let second = accept_stream(connection).await?;
+    let (mut changes, mut bulk) = match (first.0, second.0) {
+        (Stream::Changes, Stream::Bulk) => (first.1, second.1),
+        (Stream::Bulk, Stream::Changes) => (second.1, first.1),
+        (Stream::Changes, Stream::Changes) | (Stream::Bulk, Stream::Bulk) => {
+            return Err(HandshakeError::StreamTwice);
         }
-        Opener::Peer => {
-            let first = accept_stream(connection).await?;
-            let second = accept_stream(connection).await?;
-            match (first.0, second.0) {
-                (Stream::Changes, Stream::Bulk) => (first.1, second.1),
-                (Stream::Bulk, Stream::Changes) => (second.1, first.1),
-                (Stream::Changes, Stream::Changes) | (Stream::Bulk, Stream::Bulk) => {
-                    return Err(HandshakeError::StreamTwice);
-                }
-            }
-        }
     };
-    let (mut changes, mut bulk) = (changes, bulk);
-    if let Opener::Peer = opener {
-        say(&mut changes.0, Stream::Changes).await?;
-        say(&mut bulk.0, Stream::Bulk).await?;
-    }
+    say(&mut changes.0, Stream::Changes).await?;
+    say(&mut bulk.0, Stream::Bulk).await?;
     let connection = connection.clone();
     Ok(Connection::new(connection, peer, address, changes, bulk))
 }

@@ -1,7 +1,8 @@
 //! Connections that come.
 
 use super::admission::{HANDSHAKES, Place, Shared, admit};
-use super::handshake::{HandshakeError, Opener, complete};
+use super::guest::Guest;
+use super::handshake::{HandshakeError, welcome};
 use super::reset::config_by;
 use super::{Connection, Tls, code, socket, transport};
 use quinn::{Endpoint, Incoming, TokioRuntime};
@@ -17,11 +18,20 @@ const TRUSTING: usize = 64;
 /// Packets that came before their connection was looked at, in bytes, of one and of all.
 const EARLY: (u64, u64) = (16 << 10, 4 << 20);
 
+/// Who comes.
+#[derive(Debug)]
+pub enum Arrival {
+    /// One whose certificate we take.
+    Peer(Connection),
+    /// One that asks one thing.
+    Guest(Guest),
+}
+
 /// Accepts connections on a UDP port. Each has shown who it is before [`Self::accept`] gives it.
 #[derive(Debug)]
 pub struct Listener {
     endpoint: Endpoint,
-    accepted: mpsc::Receiver<Connection>,
+    accepted: mpsc::Receiver<Arrival>,
     shared: Arc<Shared>,
     task: JoinHandle<()>,
 }
@@ -56,9 +66,19 @@ impl Listener {
         })
     }
 
-    /// The next connection; none after [`Self::close`]. May be cancelled at any time.
-    pub async fn accept(&mut self) -> Option<Connection> {
+    /// Who comes next; nobody after [`Self::close`]. May be cancelled at any time.
+    pub async fn accept(&mut self) -> Option<Arrival> {
         self.accepted.recv().await
+    }
+
+    /// The next peer; guests are turned away, for where nobody answers them. May be cancelled at any time.
+    pub async fn accept_peer(&mut self) -> Option<Connection> {
+        loop {
+            match self.accept().await? {
+                Arrival::Peer(connection) => return Some(connection),
+                Arrival::Guest(guest) => guest.turn_away("guests_not_served"),
+            }
+        }
     }
 
     /// Where it listens.
@@ -102,7 +122,7 @@ fn bounded(mut config: quinn::ServerConfig) -> quinn::ServerConfig {
 struct Door {
     tls: Arc<Tls>,
     shared: Arc<Shared>,
-    accepted: mpsc::Sender<Connection>,
+    accepted: mpsc::Sender<Arrival>,
 }
 
 impl Door {
@@ -146,13 +166,15 @@ impl Door {
         };
         let (shared, accepted) = (Arc::clone(&self.shared), self.accepted.clone());
         handshakes.spawn(async move {
-            let done = complete(connecting, found, Opener::Peer).await;
+            let done = welcome(connecting, found, &shared).await;
             drop(place);
             match done {
-                Ok(connection) => {
-                    admit(&shared, &connection);
+                Ok(arrival) => {
+                    if let Arrival::Peer(connection) = &arrival {
+                        admit(&shared, connection);
+                    }
                     // Who does not accept has gone away.
-                    let _ = accepted.send(connection).await;
+                    let _ = accepted.send(arrival).await;
                 }
                 Err(error) => shared.refuse(address, &error),
             }

@@ -1,7 +1,7 @@
 //! What TLS is told for each connection.
 
-use super::ALPN;
-use crate::trust::{Credentials, Expected, PeerId, Side, Trust, Untrusted, provider};
+use super::{ALPN, ENROL_ALPN};
+use crate::trust::{Credentials, Expected, PeerId, Pinned, Side, Trust, Untrusted, provider};
 use arc_swap::ArcSwap;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::client::ResolvesClientCert;
@@ -57,8 +57,7 @@ impl Tls {
 
     fn check(&self, expected: Expected) -> Check {
         Check {
-            trust: self.trust(),
-            expected,
+            known: Known::Trusted(self.trust(), expected),
             found: Arc::default(),
         }
     }
@@ -71,8 +70,9 @@ impl Tls {
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13])?
             .with_client_cert_verifier(Arc::new(check))
-            .with_cert_resolver(Arc::new(Own(credentials.certified())));
-        config.alpn_protocols = vec![ALPN.to_vec()];
+            .with_cert_resolver(Arc::new(Shown::new(&credentials, &self.trust())));
+        // A peer that speaks both is no guest.
+        config.alpn_protocols = vec![ALPN.to_vec(), ENROL_ALPN.to_vec()];
         config.send_tls13_tickets = 0;
         config.max_early_data_size = 0;
         let config = QuicServerConfig::try_from(config)
@@ -80,35 +80,70 @@ impl Tls {
         Ok((quinn::ServerConfig::with_crypto(Arc::new(config)), found))
     }
 
-    /// For one connection that is opened.
-    pub(super) fn client(&self, expected: Expected) -> Result<(quinn::ClientConfig, Found), Error> {
+    /// For one connection that is opened with this protocol.
+    pub(super) fn client(
+        &self,
+        expected: Expected,
+        alpn: &[u8],
+    ) -> Result<(quinn::ClientConfig, Found), Error> {
         let credentials = self.credentials();
         let check = self.check(expected);
         let found = Arc::clone(&check.found);
-        let mut config = ClientConfig::builder_with_provider(provider())
+        let config = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13])?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(check))
             .with_client_cert_resolver(Arc::new(Own(credentials.certified())));
-        config.alpn_protocols = vec![ALPN.to_vec()];
-        config.resumption = rustls::client::Resumption::disabled();
-        config.enable_early_data = false;
-        config.enable_sni = false;
-        let config = QuicClientConfig::try_from(config)
-            .map_err(|_| Error::General("no cipher suite for QUIC".to_owned()))?;
-        Ok((quinn::ClientConfig::new(Arc::new(config)), found))
+        Ok((client_config(config, alpn)?, found))
     }
+}
+
+/// For one connection of a guest that has a token and no certificate.
+pub(super) fn guest(pinned: Pinned) -> Result<(quinn::ClientConfig, Found, FoundCa), Error> {
+    let ca = FoundCa::default();
+    let check = Check {
+        known: Known::Pinned(pinned, Arc::clone(&ca)),
+        found: Arc::default(),
+    };
+    let found = Arc::clone(&check.found);
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(check))
+        .with_no_client_auth();
+    Ok((client_config(config, ENROL_ALPN)?, found, ca))
+}
+
+fn client_config(mut config: ClientConfig, alpn: &[u8]) -> Result<quinn::ClientConfig, Error> {
+    config.alpn_protocols = vec![alpn.to_vec()];
+    config.resumption = rustls::client::Resumption::disabled();
+    config.enable_early_data = false;
+    config.enable_sni = false;
+    let config = QuicClientConfig::try_from(config)
+        .map_err(|_| Error::General("no cipher suite for QUIC".to_owned()))?;
+    Ok(quinn::ClientConfig::new(Arc::new(config)))
 }
 
 /// What the check of the peer's certificate said, once there was one.
 pub(super) type Found = Arc<OnceLock<Result<PeerId, Untrusted>>>;
 
+/// The CA by which a hub was known, in PEM, once it was.
+pub(super) type FoundCa = Arc<OnceLock<String>>;
+
 /// The check of one connection's peer.
 #[derive(Debug)]
 struct Check {
-    trust: Arc<Trust>,
-    expected: Expected,
+    known: Known,
     found: Found,
+}
+
+/// By what a peer is known.
+#[derive(Debug)]
+enum Known {
+    /// Its cluster's CA is trusted.
+    Trusted(Arc<Trust>, Expected),
+    /// A token says so.
+    Pinned(Pinned, FoundCa),
 }
 
 impl Check {
@@ -119,10 +154,18 @@ impl Check {
         side: Side,
         now: UnixTime,
     ) -> Result<(), Error> {
-        let peer = self
-            .trust
-            .verify(certificate, intermediates, side, now)
-            .and_then(|peer| self.expected.check(&peer).map(|()| peer));
+        let peer = match &self.known {
+            Known::Trusted(trust, expected) => trust
+                .verify(certificate, intermediates, side, now)
+                .and_then(|peer| expected.check(&peer).map(|()| peer)),
+            Known::Pinned(pinned, found) => {
+                let verified = pinned.verify(certificate, intermediates, now);
+                verified.map(|(peer, ca)| {
+                    let _ = found.set(ca);
+                    peer
+                })
+            }
+        };
         let refused = peer.as_ref().err().cloned();
         let _ = self.found.set(peer);
         match refused {
@@ -166,6 +209,11 @@ fn schemes() -> Vec<SignatureScheme> {
 }
 
 impl ClientCertVerifier for Check {
+    /// A guest may come without; who is none is refused once the protocol is known.
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }
@@ -243,9 +291,39 @@ impl ServerCertVerifier for Check {
 #[derive(Debug)]
 struct Own(Arc<CertifiedKey>);
 
-impl ResolvesServerCert for Own {
-    fn resolve(&self, _client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0))
+/// What a server shows: to guests, which may know no more than a key, with the CAs that it leads to.
+#[derive(Debug)]
+struct Shown {
+    to_peers: Arc<CertifiedKey>,
+    to_guests: Arc<CertifiedKey>,
+}
+
+impl Shown {
+    fn new(credentials: &Credentials, trust: &Trust) -> Self {
+        let to_peers = credentials.certified();
+        let mut chain = to_peers.cert.clone();
+        for ca in trust.authorities(&credentials.id().cluster) {
+            if !chain.contains(ca) {
+                chain.push(ca.clone());
+            }
+        }
+        let to_guests = CertifiedKey::new(chain, Arc::clone(&to_peers.key));
+        Self {
+            to_peers,
+            to_guests: Arc::new(to_guests),
+        }
+    }
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let mut spoken: Vec<_> = client_hello.alpn().into_iter().flatten().collect();
+        spoken.retain(|alpn| [ALPN, ENROL_ALPN].contains(alpn));
+        Some(Arc::clone(if spoken == [ENROL_ALPN] {
+            &self.to_guests
+        } else {
+            &self.to_peers
+        }))
     }
 }
 

@@ -52,7 +52,7 @@ impl Cluster {
                     Some(order) => self.obey(order),
                     None => return Ok(()),
                 },
-                connection = listener.accept() => {
+                connection = listener.accept_peer() => {
                     let connection = connection.context("a listener has ended")?;
                     let session = self.speaker.open(connection);
                     let cluster = ClusterId::new(GUEST)?;

@@ -1,0 +1,117 @@
+//! The desk at which nodes get their certificates.
+
+use crate::config::hub_yaml::HubConfig;
+use crate::enrol::desk::{EnrolRefusal, Proof, Wanted, weigh};
+use crate::enrol::message::{Answer, Request};
+use crate::hub::tokens::{Shown, Standing};
+use crate::io::ca_store::OwnCa;
+use crate::io::quic::Guest;
+use crate::io::token_store::{TokenStore, TokenStoreError};
+use crate::token::Purpose;
+use crate::trust::PeerId;
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// How often tokens that are long over are forgotten.
+pub(super) const SWEEP: Duration = Duration::from_secs(3600);
+
+/// The desk. Clones are the same.
+#[derive(Clone, Debug)]
+pub(super) struct Enrolment(Arc<Desk>);
+
+#[derive(Debug)]
+struct Desk {
+    cluster: String,
+    life: Duration,
+    tokens: TokenStore,
+    own: Option<Arc<OwnCa>>,
+}
+
+impl Enrolment {
+    /// Opens the desk. Without an own CA it only says so.
+    pub(super) fn open(
+        config: &HubConfig,
+        own: Option<Arc<OwnCa>>,
+    ) -> Result<Self, TokenStoreError> {
+        Ok(Self(Arc::new(Desk {
+            cluster: config.cluster.name.clone(),
+            life: config.node_certificate,
+            tokens: TokenStore::open(&config.state_directory)?,
+            own,
+        })))
+    }
+
+    /// Answers a guest. It takes the disk's time, and nobody else's. `is_member`: it has shown that it is a node that the
+    /// cluster has.
+    pub(super) fn serve(&self, guest: Guest, is_member: bool) {
+        let desk = Arc::clone(&self.0);
+        tokio::spawn(async move {
+            let (request, peer) = (guest.request().clone(), guest.peer.clone());
+            let judged = tokio::task::spawn_blocking(move || {
+                desk.judge(&request, peer.as_ref(), is_member, SystemTime::now())
+            });
+            // A thread that panicked has said so.
+            let judged = judged.await.unwrap_or(Err(EnrolRefusal::Issue));
+            match judged {
+                Ok(answer) => guest.answer(answer.encode()).await,
+                Err(refusal) => guest.refuse(refusal.name(), refusal.to_string()).await,
+            }
+        });
+    }
+
+    /// Forgets tokens that are long over.
+    pub(super) fn sweep(&self) {
+        let desk = Arc::clone(&self.0);
+        tokio::task::spawn_blocking(move || match desk.tokens.sweep(SystemTime::now()) {
+            Ok(0) => {}
+            Ok(tokens) => tracing::info!(tokens, "forgot tokens that are long over"),
+            Err(error) => tracing::warn!(%error, "old tokens cannot be forgotten"),
+        });
+    }
+}
+
+impl Desk {
+    fn judge(
+        &self,
+        request: &Bytes,
+        peer: Option<&PeerId>,
+        is_member: bool,
+        now: SystemTime,
+    ) -> Result<Answer, EnrolRefusal> {
+        let own = self.own.as_ref().ok_or(EnrolRefusal::NotIssuing)?;
+        let wanted = weigh(Request::decode(request)?, peer, is_member, &self.cluster)?;
+        let by = self.prove(&wanted, now)?;
+        let chain = own.ca.node_for(&wanted.node, &wanted.csr, self.life, now);
+        let chain = chain.map_err(|error| {
+            tracing::error!(%error, node = wanted.node, "no certificate can be issued");
+            EnrolRefusal::Issue
+        })?;
+        tracing::info!(node = wanted.node, by, "issued a certificate");
+        let ca = own.pem.clone();
+        Ok(Answer::Certificate { chain, ca })
+    }
+
+    /// Uses a token up, where one is the proof. By what it is proven.
+    fn prove(&self, wanted: &Wanted, now: SystemTime) -> Result<&'static str, EnrolRefusal> {
+        let hash = match &wanted.proof {
+            Proof::Certificate => return Ok("certificate"),
+            Proof::Token(hash) => hash,
+        };
+        let by = wanted.csr.fingerprint();
+        let shown = Shown {
+            purpose: Purpose::Node,
+            name: &wanted.node,
+            by: &by,
+        };
+        match self.tokens.consume(hash, shown, now) {
+            Ok(consumed) if consumed.standing == Standing::Again => Ok("token, again"),
+            Ok(_) => Ok("token"),
+            Err(TokenStoreError::Refused(refusal)) => Err(refusal.into()),
+            Err(error @ TokenStoreError::Broken { .. }) => {
+                tracing::error!(%error, "tokens cannot be looked up");
+                Err(EnrolRefusal::StoreBroken)
+            }
+        }
+    }
+}
