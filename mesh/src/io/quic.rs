@@ -3,7 +3,7 @@
 //! A [`Listener`] gives connections that were accepted, a [`Dialer`] one that was opened, both only after each side has
 //! checked the other. A [`Connection`] has two streams of messages; what is too much waits in bounded queues.
 //!
-//! On the same port a [`Listener`] gives a [`Guest`] that asks one thing by [`ask`], and need not have a certificate.
+//! On the same port a [`Listener`] gives a [`Guest`] that asks one thing by [`ask()`], and need not have a certificate.
 
 mod admission;
 mod ask;
