@@ -219,7 +219,7 @@ impl<'a> Intake<'a> {
     }
 
     fn refuse(&mut self, key: &Bytes, refusal: &Refusal) {
-        self.shelf.stats.refused(refusal);
+        self.shelf.stats.refused(self.origin, refusal);
         if self.refused.len() < MAX_TOLD && !key.is_empty() {
             self.refused
                 .push((Bytes::copy_from_slice(key), refusal.name()));
@@ -275,7 +275,7 @@ pub(super) fn judge_again(shelf: &mut Shelf, origin: ClusterId) -> bool {
         Some((revision, key, value, refusal))
     });
     for (revision, key, value, refusal) in judged.collect::<Vec<_>>() {
-        shelf.stats.refused(&refusal);
+        shelf.stats.refused(origin, &refusal);
         let store = shelf.store_mut(origin);
         store.set(revision, key.as_bytes(), Content::Refused(&value));
         store.break_history();
