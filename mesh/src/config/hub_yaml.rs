@@ -4,6 +4,7 @@
 //! cluster: { name: east, id: 1 }
 //! clusterset: { name: demo.example }
 //! podCidrs: [10.1.0.0/16]
+//! serviceCidrs: [10.91.0.0/16]              # what other clusters are told of services; left out: nothing
 //! listen: "[::]:6082"                       # UDP; this is the default
 //! stateDirectory: /var/lib/hawser/hub       # this is the default; replicas of a hub share it
 //! source: dir:/etc/hawser/manifests
@@ -27,6 +28,7 @@ use crate::hub::manifest::QuotaLimits;
 use crate::io::host_name::host_name;
 use crate::record::{Cluster, check_name};
 use hawser_tunnel::vni::Vni;
+use ipnet::IpNet;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -62,6 +64,8 @@ pub struct HubConfig {
     pub clusterset: String,
     /// Its network id.
     pub vni: Vni,
+    /// Virtual IPs of its services, as other clusters are told when they join. Sorted, each once.
+    pub service_cidrs: Vec<IpNet>,
     /// Where to listen, UDP.
     pub listen: SocketAddr,
     /// Where state is kept.
@@ -101,6 +105,8 @@ struct File {
     cluster: OwnCluster,
     clusterset: Clusterset,
     pod_cidrs: Vec<String>,
+    #[serde(default)]
+    service_cidrs: Vec<String>,
     listen: Option<String>,
     state_directory: Option<String>,
     source: Option<String>,
@@ -167,13 +173,7 @@ impl HubConfig {
     fn check(file: File, folder: &Path, source: Option<&str>) -> Result<Self, Fault> {
         let name = cluster_name("cluster.name", &file.cluster.name)?;
         let id = cluster_id("cluster.id", &file.cluster.id)?;
-        let mut prefixes = BTreeSet::new();
-        for (at, text) in file.pod_cidrs.iter().enumerate() {
-            let field = format!("podCidrs[{at}]");
-            if !prefixes.insert(prefix::parse(&field, text)?) {
-                return Err(Fault::new(field, text, Rule::Twice));
-            }
-        }
+        let prefixes = unique("podCidrs", &file.pod_cidrs)?;
         if prefixes.is_empty() {
             return Err(Fault::new("podCidrs", "[]", Rule::NoneNamed));
         }
@@ -218,13 +218,10 @@ impl HubConfig {
         }
         let excluded = EXCLUDED_LABELS.map(str::to_owned);
         Ok(Self {
-            cluster: Cluster {
-                id,
-                name,
-                prefixes: prefixes.into_iter().collect(),
-            },
+            cluster: Cluster { id, name, prefixes },
             clusterset,
             vni: vni(file.clusterset.vni.as_deref())?,
+            service_cidrs: unique("serviceCidrs", &file.service_cidrs)?,
             listen,
             state_directory,
             source: folder.join(directory),
@@ -241,6 +238,18 @@ impl HubConfig {
             rest: Duration::from_secs(rest),
         })
     }
+}
+
+/// Reads prefixes; sorted, each once.
+fn unique(field: &str, texts: &[String]) -> Result<Vec<IpNet>, Fault> {
+    let mut prefixes = BTreeSet::new();
+    for (at, text) in texts.iter().enumerate() {
+        let field = format!("{field}[{at}]");
+        if !prefixes.insert(prefix::parse(&field, text)?) {
+            return Err(Fault::new(field, text, Rule::Twice));
+        }
+    }
+    Ok(prefixes.into_iter().collect())
 }
 
 fn vni(text: Option<&str>) -> Result<Vni, Fault> {
@@ -281,6 +290,20 @@ mod tests {
         assert_eq!(config.node_certificate, Duration::from_secs(86_400));
         assert!(config.excluded_labels.contains("pod-template-hash"));
         assert_eq!(config.rest, Duration::from_secs(600));
+        assert!(config.hubs.is_empty() && config.service_cidrs.is_empty());
+    }
+
+    #[test]
+    fn service_prefixes_are_read_as_those_of_pods() {
+        let with = |line: &str| parse(&GOOD.replace("tls:", &format!("{line}\ntls:")));
+        let config = with("serviceCidrs: [10.92.0.0/16, 10.91.0.0/16]").unwrap();
+        let expected = ["10.91.0.0/16", "10.92.0.0/16"].map(|text| text.parse().unwrap());
+        assert_eq!(config.service_cidrs, expected);
+        let told = with("serviceCidrs: [10.91.0.1/16]").unwrap_err();
+        assert!(
+            told.contains("serviceCidrs[0]: 10.91.0.1/16: has host bits set"),
+            "{told}"
+        );
     }
 
     #[test]

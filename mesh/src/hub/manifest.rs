@@ -27,7 +27,7 @@ mod peer;
 
 pub use catalog::{Catalog, Complaint, Content, Look, News, Place};
 pub use peer::{ClusterPeer, QuotaLimits};
-pub(crate) use peer::{overlaps, own_cluster};
+pub(crate) use peer::{overlaps, own_cluster, protected};
 
 use crate::record::{Condition, EndpointPort, ServicePort, ServiceType};
 use ipnet::IpNet;

@@ -95,6 +95,19 @@ impl Folder {
 
     /// Puts a file there: the whole of it, or what was there before.
     pub(crate) fn put(&self, name: &str, text: &str) -> io::Result<()> {
+        let (_, next) = self.write_next(name, text)?;
+        fs::rename(&next, self.path.join(name))
+    }
+
+    /// The same, and it is on the disk when this returns.
+    pub(crate) fn put_durably(&self, name: &str, text: &str) -> io::Result<()> {
+        let (file, next) = self.write_next(name, text)?;
+        file.sync_all()?;
+        fs::rename(&next, self.path.join(name))?;
+        File::open(&self.path)?.sync_all()
+    }
+
+    fn write_next(&self, name: &str, text: &str) -> io::Result<(File, PathBuf)> {
         let next = self.path.join(format!(".{name}.next"));
         let mut file = File::options()
             .write(true)
@@ -103,7 +116,7 @@ impl Folder {
             .mode(0o600)
             .open(&next)?;
         file.write_all(text.as_bytes())?;
-        fs::rename(&next, self.path.join(name))
+        Ok((file, next))
     }
 
     /// The text of a file, if it is there.
