@@ -1,9 +1,14 @@
 //! The command line: `hawser agent`, `hawser hub`, `hawser status`, `hawser capture`, `hawser rekey`,
-//! `hawser new-key`, `hawser ca`, `hawser node-token`, `hawser version`.
+//! `hawser new-key`, `hawser ca`, `hawser node-token`, `hawser invite`, `hawser join`, `hawser leave`, `hawser clusters`,
+//! `hawser version`.
 
 mod ca;
 mod capture;
+mod clusters;
 mod hub;
+mod hub_socket;
+mod invite;
+mod join;
 mod log;
 mod new_key;
 mod node_token;
@@ -64,6 +69,18 @@ enum Command {
     /// Prints a token by which one node gets its certificate from the hub, once.
     #[command(after_help = EXIT_CODES)]
     NodeToken(node_token::NodeTokenArgs),
+    /// Prints a token by which another cluster joins this one. It is good once, for 15 minutes at most.
+    #[command(after_help = EXIT_CODES)]
+    Invite(invite::InviteArgs),
+    /// Joins the cluster whose hub made the token: shows what both sides let each other do, and asks.
+    #[command(after_help = EXIT_CODES)]
+    Join(join::JoinArgs),
+    /// Makes this cluster forget one that joined it. That one forgets this cluster when its operator says so too.
+    #[command(after_help = EXIT_CODES)]
+    Leave(clusters::LeaveArgs),
+    /// Shows the other clusters as a hub knows them.
+    #[command(after_help = EXIT_CODES, subcommand)]
+    Clusters(clusters::ClustersCommand),
     /// Prints the version.
     Version,
 }
@@ -168,6 +185,10 @@ pub fn run() -> ExitCode {
         Command::NewKey(args) => new_key::run(&args.socket, args.forget_old),
         Command::Ca(command) => ca::run(command),
         Command::NodeToken(args) => node_token::run(args),
+        Command::Invite(args) => invite::run(args),
+        Command::Join(args) => join::run(args),
+        Command::Leave(args) => clusters::leave(args),
+        Command::Clusters(command) => clusters::run(command),
         Command::Version => print(&format!("hawser {}\n", env!("CARGO_PKG_VERSION"))),
     };
     let Err(error) = done else {

@@ -19,13 +19,15 @@
 //! | `journal` | the own cluster's records, change by change |
 //! | `nodes/`, `identities/` | a file for each number that was given |
 //! | `accepted/` | manifests as they were right last |
+//! | `peers/` | a file for each cluster that joined by invitation |
 //! | `announced/` | a file with the lanes of each node |
 //! | `ca/` | the cluster's CA, unless certificates are brought |
 //! | `tokens/` | a file for each token that was given away, and one beside it once it was used |
 //! | `ahead/` | a file of each replica: who told it of newer states than there are |
 //! | `kept-HUB-PORT.redb` | a replica's own: records of other clusters |
-//! | `hub-PORT.sock` | a replica's own: where it says how it is |
+//! | `hub-PORT.sock` | a replica's own: where root asks it |
 
+pub(crate) mod admin;
 pub mod allocate;
 pub mod bump;
 mod certificates;
@@ -34,6 +36,7 @@ pub mod core;
 pub mod derive;
 mod enrolment;
 pub mod grants;
+mod joining;
 pub mod journal;
 pub mod manifest;
 pub mod members;

@@ -16,6 +16,7 @@ pub mod enrol;
 pub mod frame;
 pub mod hub;
 pub mod io;
+pub mod join;
 pub mod kept;
 pub mod record;
 pub mod replica;

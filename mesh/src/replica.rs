@@ -183,7 +183,7 @@ impl Replica {
         for (key, value) in changes {
             let too_long = value.as_ref().is_some_and(|value| value.len() > MAX_VALUE);
             if too_long {
-                shelf.stats.refused(&Refusal::ValueTooLong);
+                shelf.stats.refused(origin, &Refusal::ValueTooLong);
             }
             let value = value.filter(|_| !too_long);
             let content = value.as_ref().map_or(Content::Gone, |v| Content::Value(v));

@@ -89,12 +89,13 @@ fn text(status: &Status) -> Result<String, std::fmt::Error> {
             writeln!(text, "\n{}", counts(title, rows))?;
         }
     }
-    // Columns are padded to their width, also the last.
-    Ok(text
-        .lines()
-        .map(str::trim_end)
-        .flat_map(|line| [line, "\n"])
-        .collect())
+    Ok(trimmed(&text))
+}
+
+/// Without blanks at the ends of lines: columns are padded to their width, also the last.
+pub(super) fn trimmed(text: &str) -> String {
+    let lines = text.lines().map(str::trim_end);
+    lines.flat_map(|line| [line, "\n"]).collect()
 }
 
 fn peers(peers: &[PeerStatus]) -> Table {
@@ -194,7 +195,7 @@ fn counts(title: &str, rows: &BTreeMap<String, u64>) -> Table {
 }
 
 /// A table without lines, as `kubectl` prints them.
-fn bare() -> Table {
+pub(super) fn bare() -> Table {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
@@ -203,7 +204,7 @@ fn bare() -> Table {
 }
 
 /// A time span in its two largest units.
-fn age(ms: u64) -> String {
+pub(super) fn age(ms: u64) -> String {
     let seconds = ms / 1000;
     match seconds {
         0 => format!("{ms}ms"),

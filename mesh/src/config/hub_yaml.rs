@@ -4,7 +4,7 @@
 //! cluster: { name: east, id: 1 }
 //! clusterset: { name: demo.example }
 //! podCidrs: [10.1.0.0/16]
-//! serviceCidrs: [10.96.0.0/12]              # of this cluster; no other cluster's prefixes may touch them
+//! serviceCidrs: [10.96.0.0/12]              # of virtual IPs: told to who joins; no other cluster's prefixes may touch them
 //! listen: "[::]:6082"                       # UDP; this is the default
 //! stateDirectory: /var/lib/hawser/hub       # this is the default; replicas of a hub share it
 //! source: dir:/etc/hawser/manifests
@@ -64,12 +64,12 @@ const EXCLUDED_LABELS: [&str; 6] = [
 pub struct HubConfig {
     /// The own cluster.
     pub cluster: Cluster,
-    /// The prefixes of its services' virtual IPs; none: not said.
-    pub service_cidrs: Vec<IpNet>,
     /// The clusterset's name.
     pub clusterset: String,
     /// Its network id.
     pub vni: Vni,
+    /// Virtual IPs of its services, as other clusters are told when they join. Sorted, each once.
+    pub service_cidrs: Vec<IpNet>,
     /// Where to listen, UDP.
     pub listen: SocketAddr,
     /// Where state is kept.
@@ -317,6 +317,20 @@ mod tests {
         assert_eq!(config.node_certificate, Duration::from_secs(86_400));
         assert!(config.excluded_labels.contains("pod-template-hash"));
         assert_eq!(config.rest, Duration::from_secs(600));
+        assert!(config.hubs.is_empty() && config.service_cidrs.is_empty());
+    }
+
+    #[test]
+    fn service_prefixes_are_read_as_those_of_pods() {
+        let with = |line: &str| parse(&GOOD.replace("tls:", &format!("{line}\ntls:")));
+        let config = with("serviceCidrs: [10.92.0.0/16, 10.91.0.0/16]").unwrap();
+        let expected = ["10.91.0.0/16", "10.92.0.0/16"].map(|text| text.parse().unwrap());
+        assert_eq!(config.service_cidrs, expected);
+        let told = with("serviceCidrs: [10.91.0.1/16]").unwrap_err();
+        assert!(
+            told.contains("serviceCidrs[0]: 10.91.0.1/16: has host bits set"),
+            "{told}"
+        );
     }
 
     #[test]

@@ -104,6 +104,8 @@ pub fn weigh(
             proof: Proof::Token(node.secret.hash()),
             node: node.name,
         }),
+        // Clusters go to another desk.
+        Request::Join(_) => Err(MessageError::Unknown.into()),
         Request::Renew { csr } => {
             let peer = peer.ok_or(EnrolRefusal::CertificateMissing)?;
             match &peer.role {

@@ -2,6 +2,8 @@
 //!
 //! Fields are added, never renumbered. A request that is newer than its reader has no body, and is refused by name.
 
+use crate::join::message::{WireJoin, WireTerms};
+use crate::join::{Offer, OfferFault, Terms};
 use crate::record::check_name;
 use crate::token::Secret;
 use bytes::Bytes;
@@ -24,6 +26,21 @@ pub enum Request {
         /// A certificate signing request (PKCS #10, DER). Only its key counts.
         csr: Bytes,
     },
+    /// A cluster that was invited looks at what it is offered, or joins.
+    Join(Box<JoinRequest>),
+}
+
+/// A cluster that was invited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinRequest {
+    /// The token's.
+    pub secret: Secret,
+    /// What it says of itself.
+    pub offer: Offer,
+    /// Its clock: seconds since 1970.
+    pub time: u64,
+    /// [`Terms::digest`] of what its operator agreed to; nothing: it only looks.
+    pub agreed: Option<[u8; 32]>,
 }
 
 /// A node asks for its first certificate.
@@ -48,6 +65,8 @@ pub enum Answer {
         /// The CAs of the cluster from now on, in PEM.
         ca: String,
     },
+    /// What a cluster that was invited is offered; if it agreed to just that, it has joined.
+    Terms(Box<Terms>),
     /// No.
     Refused {
         /// The name of the reason, as the hub counts it.
@@ -58,7 +77,7 @@ pub enum Answer {
 }
 
 /// Why bytes are no message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MessageError {
     /// It is longer than any.
@@ -73,6 +92,9 @@ pub enum MessageError {
     /// One of its fields is impossible.
     #[error("enrol_field: {0}")]
     Field(&'static str),
+    /// What a cluster says of itself is impossible.
+    #[error(transparent)]
+    Offer(#[from] OfferFault),
 }
 
 impl MessageError {
@@ -83,6 +105,7 @@ impl MessageError {
             Self::Malformed => "enrol_malformed",
             Self::Unknown => "enrol_unknown",
             Self::Field(_) => "enrol_field",
+            Self::Offer(_) => OfferFault::NAME,
         }
     }
 }
@@ -91,7 +114,7 @@ impl MessageError {
 #[derive(Clone, PartialEq, prost::Message)]
 #[prost(skip_debug)]
 struct WireRequest {
-    #[prost(oneof = "Asked", tags = "1, 2")]
+    #[prost(oneof = "Asked", tags = "1, 2, 10")]
     body: Option<Asked>,
 }
 
@@ -102,6 +125,8 @@ enum Asked {
     Node(WireNode),
     #[prost(message, tag = "2")]
     Renew(WireRenew),
+    #[prost(message, tag = "10")]
+    Join(WireJoin),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -130,7 +155,7 @@ struct WireRenew {
 /// Tags 10 to 19 are for clusters that join.
 #[derive(Clone, PartialEq, prost::Message)]
 struct WireAnswer {
-    #[prost(oneof = "Answered", tags = "1, 2")]
+    #[prost(oneof = "Answered", tags = "1, 2, 10")]
     body: Option<Answered>,
 }
 
@@ -140,6 +165,8 @@ enum Answered {
     Certificate(WireCertificate),
     #[prost(message, tag = "2")]
     Refused(WireRefused),
+    #[prost(message, tag = "10")]
+    Terms(WireTerms),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -168,6 +195,14 @@ impl Request {
                 csr: node.csr.clone(),
             }),
             Self::Renew { csr } => Asked::Renew(WireRenew { csr: csr.clone() }),
+            Self::Join(join) => Asked::Join(WireJoin {
+                secret: join.secret.as_bytes().to_vec(),
+                offer: Some((&join.offer).into()),
+                time: join.time,
+                agreed: join
+                    .agreed
+                    .map_or_else(Bytes::new, |agreed| agreed.to_vec().into()),
+            }),
         };
         let wire = WireRequest { body: Some(body) };
         // Growing would leave copies of the secret behind.
@@ -196,6 +231,20 @@ impl Request {
             Asked::Renew(renew) => Ok(Self::Renew {
                 csr: checked_csr(&renew.csr)?,
             }),
+            Asked::Join(mut join) => {
+                let secret = Secret::from_slice(&join.secret);
+                let offer = join.offer.take().ok_or(MessageError::Field("offer"))?;
+                let agreed = match &*join.agreed {
+                    [] => None,
+                    some => Some(some.try_into().map_err(|_| MessageError::Field("agreed"))?),
+                };
+                Ok(Self::Join(Box::new(JoinRequest {
+                    secret: secret.ok_or(MessageError::Field("secret"))?,
+                    offer: offer.try_into()?,
+                    time: join.time,
+                    agreed,
+                })))
+            }
         }
     }
 }
@@ -204,6 +253,7 @@ impl Answer {
     /// Its bytes.
     pub fn encode(&self) -> Bytes {
         let body = match self.clone() {
+            Self::Terms(terms) => Answered::Terms((&*terms).into()),
             Self::Certificate { chain, ca } => Answered::Certificate(WireCertificate { chain, ca }),
             Self::Refused { name, text } => Answered::Refused(WireRefused { name, text }),
         };
@@ -218,6 +268,7 @@ impl Answer {
         let wire = WireAnswer::decode(short(bytes)?).map_err(|_| MessageError::Malformed)?;
         Ok(match wire.body.ok_or(MessageError::Unknown)? {
             Answered::Certificate(WireCertificate { chain, ca }) => Self::Certificate { chain, ca },
+            Answered::Terms(terms) => Self::Terms(Box::new(terms.try_into()?)),
             // It is shown to people: one line, and not a long one.
             Answered::Refused(WireRefused { name, text }) => Self::Refused {
                 name: line(&name, 64),
@@ -249,6 +300,7 @@ fn line(text: &str, longest: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::join::offer::tests::offer;
     use proptest::prelude::*;
 
     fn node() -> Request {
@@ -259,6 +311,44 @@ mod tests {
         })
     }
 
+    fn join(agreed: Option<[u8; 32]>) -> Request {
+        Request::Join(Box::new(JoinRequest {
+            secret: Secret::from_slice(&[7; 32]).unwrap(),
+            offer: offer("west", 2, "10.2.0.0/16"),
+            time: 1_800_000_000,
+            agreed,
+        }))
+    }
+
+    #[test]
+    fn each_wrong_field_of_a_cluster_that_joins_has_its_name() {
+        let refused = |change: &dyn Fn(&mut WireJoin)| {
+            let offer = (&offer("west", 2, "10.2.0.0/16")).into();
+            let mut join = WireJoin {
+                secret: vec![7; 32],
+                offer: Some(offer),
+                time: 0,
+                agreed: Bytes::new(),
+            };
+            change(&mut join);
+            let body = Some(Asked::Join(join));
+            Request::decode(&WireRequest { body }.encode_to_vec()).unwrap_err()
+        };
+        assert_eq!(
+            refused(&|j| j.secret.clear()),
+            MessageError::Field("secret")
+        );
+        assert_eq!(refused(&|j| j.offer = None), MessageError::Field("offer"));
+        let short = Bytes::from_static(b"short");
+        assert_eq!(
+            refused(&|j| j.agreed = short.clone()),
+            MessageError::Field("agreed")
+        );
+        let no_hubs = refused(&|j| j.offer.as_mut().unwrap().hubs.clear());
+        assert_eq!(no_hubs.name(), "offer_malformed");
+        assert!(Answer::decode(&[0x52, 0x00]).is_err(), "terms of nothing");
+    }
+
     #[test]
     fn what_is_written_is_read() {
         for request in [
@@ -266,6 +356,8 @@ mod tests {
             Request::Renew {
                 csr: Bytes::from_static(b"csr"),
             },
+            join(None),
+            join(Some([9; 32])),
         ] {
             assert_eq!(Request::decode(&request.encode()), Ok(request));
         }
@@ -278,6 +370,11 @@ mod tests {
                 name: "token_used".to_owned(),
                 text: "why".to_owned(),
             },
+            Answer::Terms(Box::new(Terms {
+                offer: offer("east", 1, "10.1.0.0/16"),
+                grant: crate::join::Grant::default(),
+                time: 7,
+            })),
         ] {
             assert_eq!(Answer::decode(&answer.encode()), Ok(answer));
         }

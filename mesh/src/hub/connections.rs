@@ -4,12 +4,13 @@ use crate::dial::Target;
 use crate::io::quic::{Connection, Dialer, Sender, Tls};
 use crate::io::resolve::Resolver;
 use crate::replica::{SessionId, Stream, Transmit};
-use crate::trust::{Expected, PeerId};
+use crate::trust::{Expected, PeerId, Role};
 use bytes::Bytes;
 use hawser_tunnel::node::ClusterId;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
@@ -36,6 +37,8 @@ pub(super) struct Connections {
     dials: BTreeMap<ClusterId, AbortHandle>,
     feeding: BTreeMap<ClusterId, SessionId>,
     refused: BTreeMap<&'static str, u64>,
+    /// When each other cluster's hubs said something last.
+    heard: BTreeMap<String, Instant>,
 }
 
 #[derive(Debug)]
@@ -55,6 +58,7 @@ impl Connections {
             dials: BTreeMap::new(),
             feeding: BTreeMap::new(),
             refused: BTreeMap::new(),
+            heard: BTreeMap::new(),
         }
     }
 
@@ -101,6 +105,26 @@ impl Connections {
     /// Where a session's peer is.
     pub(super) fn address_of(&self, session: SessionId) -> Option<SocketAddr> {
         Some(self.open.get(&session)?.address)
+    }
+
+    /// The peer of a session said something.
+    pub(super) fn heard(&mut self, session: SessionId, now: Instant) {
+        let Some(peer) = self.open.get(&session).map(|open| &open.peer) else {
+            return;
+        };
+        if matches!(peer.role, Role::Hub(_)) {
+            match self.heard.get_mut(&peer.cluster) {
+                Some(heard) => *heard = now,
+                None => {
+                    self.heard.insert(peer.cluster.clone(), now);
+                }
+            }
+        }
+    }
+
+    /// When a cluster's hubs said something last, since the start.
+    pub(super) fn heard_of(&self, cluster: &str) -> Option<Instant> {
+        self.heard.get(cluster).copied()
     }
 
     /// Sends a message. Returns whether the stream takes another; if not, [`Input::Writable`] says when it does.

@@ -363,6 +363,11 @@ impl Core {
         self.replica.origins()
     }
 
+    /// The other clusters.
+    pub fn members(&self) -> impl Iterator<Item = ClusterId> {
+        self.members.keys().copied()
+    }
+
     /// The name of a cluster.
     pub fn name_of(&self, cluster: ClusterId) -> Option<&str> {
         if cluster == self.own.id {

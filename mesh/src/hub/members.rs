@@ -46,6 +46,11 @@ impl Members {
         refused.map(|(name, (_, why))| (name.as_str(), why.as_str()))
     }
 
+    /// What an object says that does not count.
+    pub fn wanted(&self, name: &str) -> Option<&Arc<ClusterPeer>> {
+        Some(&self.refused.get(name)?.0)
+    }
+
     /// Takes the newest state of an object; `None`: it is gone. Returns what follows from it, those that left first.
     pub fn set(&mut self, name: &str, peer: Option<Arc<ClusterPeer>>) -> Vec<MemberChange> {
         let mut changes = Vec::new();

@@ -1,16 +1,16 @@
 //! The hub's shell: sockets, connections and clocks around [`Core`].
 
+use super::admin::AdminSocket;
 use super::certificates::{self, Begun, Certificates};
 use super::connections::{Connections, Input};
 use super::core::{Action, Core};
 use super::enrolment::{Enrolment, SWEEP};
 pub use super::scribe::{JournalFault, ScribeError};
 use super::scribe::{Order, Report, Scribe};
-use super::status::{Question, StatusSocket, answer};
 use crate::ca::IssueError;
 use crate::config::hub_yaml::HubConfig;
 use crate::io::ca_store::CaStoreError;
-use crate::io::pem_file::PemFault;
+use crate::io::pem_file::{self, PemFault};
 use crate::io::quic::{Arrival, Connection, Listener, Tls};
 use crate::io::token_store::TokenStoreError;
 use crate::kept::{Kept, KeptError};
@@ -22,6 +22,9 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+mod joiner;
+mod operator;
 
 /// How often certificates are looked at: they are renewed hours before they end.
 const RENEWAL: Duration = Duration::from_secs(5);
@@ -115,7 +118,7 @@ struct Hub {
     kept: Kept,
     orders: mpsc::Sender<Order>,
     reports: UnboundedReceiver<Report>,
-    status: StatusSocket,
+    admin: AdminSocket,
     source: (usize, Vec<String>),
     writes: bool,
 }
@@ -140,9 +143,8 @@ impl Hub {
         let (reporter, mut reports) = unbounded_channel();
         let replica = format!("{name}-{port}");
         let scribe = Scribe::open(Arc::clone(&config), &replica, &orders, reporter)?;
-        let status =
-            StatusSocket::open(&config.state_directory.join(format!("hub-{replica}.sock")))
-                .map_err(system("listen for status requests"))?;
+        let admin = AdminSocket::open(&config.state_directory.join(format!("hub-{replica}.sock")))
+            .map_err(system("listen for requests of operators"))?;
         std::thread::Builder::new()
             .name("hub-scribe".to_owned())
             .spawn(move || scribe.run(&taken))
@@ -198,7 +200,7 @@ impl Hub {
             kept,
             orders,
             reports,
-            status,
+            admin,
             source,
             writes,
         })
@@ -232,12 +234,9 @@ impl Hub {
                 },
                 Some(arrival) = self.listener.accept() => match arrival {
                     Arrival::Peer(connection) => self.welcome(connection),
-                    Arrival::Guest(guest) => {
-                        let is_member = self.is_member(guest.peer.as_ref());
-                        self.enrolment.serve(guest, is_member);
-                    }
+                    Arrival::Guest(guest) => self.receive(guest),
                 },
-                Some(question) = self.status.next() => self.reply(question),
+                Some(question) = self.admin.next() => self.answer(question),
                 () = sleep_until(deadline) => self.core.handle_timeout(Instant::now()),
                 _ = renewal.tick() => self.renew(false),
                 _ = sweep.tick() => self.enrolment.sweep(),
@@ -366,6 +365,7 @@ impl Hub {
     fn take(&mut self, input: Input) {
         match input {
             Input::Message(session, stream, bytes) => {
+                self.connections.heard(session, Instant::now());
                 self.core
                     .handle_message(session, stream, bytes, Instant::now());
             }
@@ -416,17 +416,14 @@ impl Hub {
         }
     }
 
-    fn reply(&mut self, question: Question) {
-        let role = if self.writes { "writer" } else { "follower" };
-        let text = answer(
-            &self.core,
-            question.digest,
-            role,
-            &self.source,
-            &self.connections,
-            &self.listener.refusals(),
-        );
-        question.answer(text);
+    /// The own cluster's CAs, in PEM.
+    fn own_ca(&self) -> Result<String, PemFault> {
+        match (&self.config.tls, self.certificates.own_ca()) {
+            (Some(files), _) => pem_file::ca(&files.ca, "tls.ca"),
+            (None, Some(own)) => Ok(own.pem.clone()),
+            // A hub has the one or the other; who has none offers none, which no cluster takes.
+            (None, None) => Ok(String::new()),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 
 use super::bump::Claim;
 use super::derive::{Rules, unfit};
+use super::joining::Affair;
 use super::journal::{End, Frame, Live};
 use super::manifest::document::Ground;
 use super::manifest::{Catalog, Content, News, Object, ObjectKey, ObjectKind};
@@ -15,10 +16,12 @@ use crate::io::folder_watch::FolderWatch;
 use crate::io::journal_file::{JournalError, JournalFile};
 use crate::io::lock::{self, Lock};
 use crate::io::numbers::NumberFiles;
-use crate::record::{Incarnation, Kind, LaneRecord, Record, Version};
+use crate::io::token_store::{TokenStore, TokenStoreError};
+use crate::record::{Incarnation, Key, Kind, LaneRecord, Record, Version};
 use crate::wire::decode_record;
 use heard::Heard;
 use lanes::Announced;
+use peers::Peers;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
@@ -27,8 +30,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc::UnboundedSender;
 
+mod affairs;
 mod heard;
 mod lanes;
+mod peers;
 
 /// How long the source must be quiet before it is looked at: files are often written in several steps.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -48,6 +53,10 @@ pub(super) enum Order {
     Announced,
     /// Some replica wrote what it heard of newer states.
     Heard,
+    /// Some replica wrote of a member that joined or left.
+    Peers,
+    /// Something about members is asked or to be done.
+    Affair(Affair),
     /// Nobody else writes any more.
     Locked(Lock),
     /// The lock cannot be had.
@@ -90,6 +99,9 @@ pub enum ScribeError {
     /// The state directory is of no use.
     #[error("failed to use the state directory")]
     State(#[from] io::Error),
+    /// Tokens cannot be kept in it.
+    #[error(transparent)]
+    Tokens(#[from] TokenStoreError),
 }
 
 /// What is wrong with the journal.
@@ -115,6 +127,9 @@ pub(super) struct Scribe {
     end: End,
     told_own: bool,
     catalog: Catalog,
+    /// Those that joined by invitation.
+    peers: Peers,
+    tokens: TokenStore,
     members: Members,
     /// Contents that are to be kept for the next start.
     unkept: BTreeMap<String, Option<String>>,
@@ -159,6 +174,8 @@ impl Scribe {
             live: Live::default(),
             end: End::Clean,
             told_own: false,
+            peers: Peers::open(&state.join("peers"), ground.clone())?,
+            tokens: TokenStore::open(state)?,
             catalog: Catalog::new(ground),
             members: Members::new(config.cluster.id, config.cluster.name.clone()),
             unkept: BTreeMap::new(),
@@ -187,11 +204,12 @@ impl Scribe {
     fn watch(&mut self, orders: Sender<Order>) {
         let (source, state) = (self.source.path().to_owned(), &self.config.state_directory);
         let (journal, announced) = (state.join("journal"), state.join("announced"));
-        let ahead = state.join("ahead");
+        let (ahead, peers) = (state.join("ahead"), state.join("peers"));
         let folders = [
             source.clone(),
             announced.clone(),
             ahead.clone(),
+            peers.clone(),
             state.clone(),
         ];
         let heard = move |paths: &[std::path::PathBuf]| {
@@ -203,6 +221,7 @@ impl Scribe {
                 (under(&journal), Order::Journal),
                 (under(&announced), Order::Announced),
                 (under(&ahead), Order::Heard),
+                (under(&peers), Order::Peers),
             ]
             .map(|(heard, order)| heard.then(|| orders.send(order)));
             // The hub has ended.
@@ -254,6 +273,8 @@ impl Scribe {
                 }
                 Ok(Order::Announced) => self.hear_lanes(),
                 Ok(Order::Heard) => self.hear_others(),
+                Ok(Order::Peers) => self.look_at_peers(),
+                Ok(Order::Affair(affair)) => self.settle_affair(affair),
                 Ok(Order::Locked(lock)) => self.begin(lock)?,
                 Ok(Order::Unlockable(error)) => return Err(error.into()),
                 Ok(Order::Lanes(node, lanes)) => self.keep_lanes(&node, lanes),
@@ -266,6 +287,7 @@ impl Scribe {
                         rescan = now + RESCAN;
                         self.hear_lanes();
                         self.hear_others();
+                        self.look_at_peers();
                         if self.writing.is_none() {
                             self.follow()?;
                             self.tell_own();
@@ -315,6 +337,12 @@ impl Scribe {
                 Content::Unchanged | Content::Unreadable(_) => None,
             });
         let mut changes = self.catalog.load(texts.collect());
+        for name in self.peers.look()? {
+            let key = peer_key(&name);
+            if self.catalog.get(&key).is_none() {
+                changes.push((key, None));
+            }
+        }
         let holders = self.holders();
         changes.sort_by_key(|(key, _)| !holders.contains(&key.name));
         self.apply(changes);
@@ -367,11 +395,7 @@ impl Scribe {
     fn report_source(&self) {
         let complaints = self.catalog.complaints().map(ToString::to_string);
         let refused = self.members.refused().map(|(name, why)| {
-            let key = ObjectKey {
-                kind: ObjectKind::ClusterPeer,
-                namespace: String::new(),
-                name: name.to_owned(),
-            };
+            let key = peer_key(name);
             match self.catalog.place(&key) {
                 Some(place) => format!("{}: line {}: {why}", place.file, place.line),
                 None => format!("{key}: {why}"),
@@ -386,9 +410,10 @@ impl Scribe {
                 "Node {node}: spec.podCIDRs: overlaps a prefix of another node; give each its own"
             )
         });
+        let joined = self.peers.complaints(|name| self.declares(name));
         let writing = self.writing.iter();
         let unfit = writing.flat_map(|writing| writing.writer.complaints());
-        let lines = complaints.chain(refused).chain(crowded);
+        let lines = complaints.chain(joined).chain(refused).chain(crowded);
         let lines = lines.chain(unfit::lines(unfit)).collect();
         self.report(Report::Source(self.catalog.len(), lines));
     }
@@ -396,27 +421,39 @@ impl Scribe {
     fn apply(&mut self, changes: Vec<(ObjectKey, Option<Arc<Object>>)>) {
         for (key, object) in changes {
             if key.kind == ObjectKind::ClusterPeer {
-                let peer = object.as_deref().and_then(Object::as_cluster_peer);
-                let peer = peer.map(|peer| Arc::new(peer.clone()));
-                let before: BTreeSet<String> = self.refused_names();
-                for change in self.members.set(&key.name, peer) {
-                    if let Some(writing) = &mut self.writing {
-                        let peer = change.peer.as_deref();
-                        writing.writer.set_member(change.id, &change.name, peer);
-                        writing.dirty = true;
-                    }
-                    self.report(Report::Member(change));
-                }
-                for (name, why) in self.members.refused() {
-                    if !before.contains(name) {
-                        tracing::warn!(cluster = name, why, "ClusterPeer refused");
-                    }
-                }
+                self.set_member(&key.name);
             } else if let Some(writing) = &mut self.writing {
                 writing.writer.apply(&key, object.as_deref());
                 writing.dirty = true;
             }
         }
+    }
+
+    /// Takes a member as the source says, else as it joined.
+    fn set_member(&mut self, name: &str) {
+        let declared = self.catalog.get(&peer_key(name));
+        let declared = declared.and_then(|object| object.as_cluster_peer());
+        let peer = declared.map(|peer| Arc::new(peer.clone()));
+        let peer = peer.or_else(|| self.peers.get(name).cloned());
+        let before: BTreeSet<String> = self.refused_names();
+        for change in self.members.set(name, peer) {
+            if let Some(writing) = &mut self.writing {
+                let peer = change.peer.as_deref();
+                writing.writer.set_member(change.id, &change.name, peer);
+                writing.dirty = true;
+            }
+            self.report(Report::Member(change));
+        }
+        for (name, why) in self.members.refused() {
+            if !before.contains(name) {
+                tracing::warn!(cluster = name, why, "ClusterPeer refused");
+            }
+        }
+    }
+
+    /// Whether the source has a `ClusterPeer` of that name.
+    fn declares(&self, name: &str) -> bool {
+        self.catalog.get(&peer_key(name)).is_some()
     }
 
     fn refused_names(&self) -> BTreeSet<String> {
@@ -475,8 +512,9 @@ impl Scribe {
         let Some(writing) = &mut self.writing else {
             return Ok(());
         };
-        // A source that is away at the start must not be taken for an empty one.
-        let unknown = self.catalog.is_empty() && self.live.records.len() > 1;
+        // A source that is away at the start must not be taken for an empty one. Clusters join without any.
+        let of_source = |key: &Key| key.kind() != Some(Kind::Cluster);
+        let unknown = self.catalog.is_empty() && self.live.records.keys().any(of_source);
         if !writing.dirty || unknown {
             return Ok(());
         }
@@ -589,6 +627,14 @@ impl Scribe {
     fn report(&self, report: Report) {
         // The hub ends; so shall we, with the next order.
         let _ = self.reports.send(report);
+    }
+}
+
+fn peer_key(name: &str) -> ObjectKey {
+    ObjectKey {
+        kind: ObjectKind::ClusterPeer,
+        namespace: String::new(),
+        name: name.to_owned(),
     }
 }
 

@@ -1,138 +1,16 @@
-//! What a hub says of itself, on a socket for root: a line of JSON for each line with a request.
-//!
-//! `{"status":{}}` asks for everything but digests, which cost a look at every record: `{"status":{"digest":true}}`.
-//! Anything else is answered with `{"error": "..."}`.
+//! What a hub says of itself: all of it, and of each member what an operator wants to know.
 
 use super::connections::Connections;
 use super::core::Core;
+use super::joining::Listed;
+use crate::join::table::fingerprints;
 use crate::trust::Role;
-use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
-
-/// The longest request, in bytes.
-const LONGEST: u64 = 4096;
-/// The most who ask at the same time.
-const ASKERS: usize = 16;
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-enum Request {
-    Status {
-        #[serde(default)]
-        digest: bool,
-    },
-}
-
-/// Somebody asks.
-#[derive(Debug)]
-pub(super) struct Question {
-    /// Whether for digests too.
-    pub(super) digest: bool,
-    reply: oneshot::Sender<String>,
-}
-
-impl Question {
-    /// Answers with a line.
-    pub(super) fn answer(self, line: String) {
-        // Who asked, went.
-        let _ = self.reply.send(line);
-    }
-}
-
-/// The socket. Its file goes with it.
-#[derive(Debug)]
-pub(super) struct StatusSocket {
-    path: PathBuf,
-    questions: mpsc::Receiver<Question>,
-}
-
-impl StatusSocket {
-    /// Listens at this path. A file that a dead process left there is removed.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        // The folder is for nobody else, so nobody comes in before the next line.
-        let listener = UnixListener::bind(path)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-        let (asked, questions) = mpsc::channel(ASKERS);
-        tokio::spawn(accept(listener, asked));
-        let path = path.to_owned();
-        Ok(Self { path, questions })
-    }
-
-    /// The next question.
-    pub(super) async fn next(&mut self) -> Option<Question> {
-        self.questions.recv().await
-    }
-}
-
-impl Drop for StatusSocket {
-    fn drop(&mut self) {
-        // What stays is removed by the next hub.
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
-async fn accept(listener: UnixListener, asked: mpsc::Sender<Question>) {
-    let places = Arc::new(Semaphore::new(ASKERS));
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return;
-        };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let asked = asked.clone();
-                tokio::spawn(async move {
-                    // Who asks may go at any time.
-                    let _ = converse(stream, asked).await;
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "no status requests any more");
-                return;
-            }
-        }
-    }
-}
-
-async fn converse(stream: UnixStream, asked: mpsc::Sender<Question>) -> io::Result<()> {
-    let (read, mut write) = stream.into_split();
-    let mut read = BufReader::new(read);
-    loop {
-        let mut line = String::new();
-        (&mut read).take(LONGEST).read_line(&mut line).await?;
-        if line.is_empty() {
-            return Ok(());
-        }
-        let text = match serde_json::from_str(&line) {
-            Ok(Request::Status { digest }) => {
-                let (reply, answer) = oneshot::channel();
-                if asked.send(Question { digest, reply }).await.is_err() {
-                    return Ok(());
-                }
-                answer.await.map_err(io::Error::other)?
-            }
-            Err(error) => json!({ "error": format!("no request: {error}") }).to_string(),
-        };
-        write.write_all(text.as_bytes()).await?;
-        write.write_all(b"\n").await?;
-    }
-}
+use std::time::Instant;
 
 /// Everything, as a line.
-pub(super) fn answer(
+pub(super) fn status(
     core: &Core,
     digest: bool,
     role: &str,
@@ -188,4 +66,74 @@ pub(super) fn answer(
         "source": { "objects": source.0, "complaints": source.1 },
     })
     .to_string()
+}
+
+/// How it stands with each other cluster, by name.
+pub(super) fn standings(
+    core: &Core,
+    connections: &Connections,
+    now: Instant,
+) -> BTreeMap<String, Standing> {
+    let of_member = |id| {
+        let name = core.name_of(id)?;
+        let sessions = core.sessions().values();
+        let mut sessions = sessions.filter(|session| session.peer.cluster == name);
+        let store = core.store(id);
+        let heard = connections.heard_of(name);
+        let refusals = core.stats().refusals_of.get(&id);
+        let standing = Standing {
+            is_connected: sessions.any(|session| session.feeds_us),
+            heard_s: heard.map(|heard| now.saturating_duration_since(heard).as_secs()),
+            records: store.map_or(0, |store| store.len()),
+            refused: store.map_or(0, |store| store.refused()),
+            refusals: refusals.cloned().unwrap_or_default(),
+        };
+        Some((name.to_owned(), standing))
+    };
+    core.members().filter_map(of_member).collect()
+}
+
+/// How it stands with another cluster.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Standing {
+    is_connected: bool,
+    heard_s: Option<u64>,
+    records: usize,
+    refused: usize,
+    refusals: BTreeMap<&'static str, u64>,
+}
+
+/// Members and what is none, each with how it stands.
+pub(super) fn clusters(listed: &[Listed], standings: &BTreeMap<String, Standing>) -> Value {
+    let entry = |listed: &Listed| {
+        let standing = standings.get(&listed.name).cloned().unwrap_or_default();
+        let peer = &listed.peer;
+        let text = |prefixes: &[ipnet::IpNet]| {
+            let texts = prefixes.iter().map(ToString::to_string);
+            texts.collect::<Vec<_>>()
+        };
+        let state = match (&listed.refused, standing.is_connected) {
+            (Some(_), _) => "refused",
+            (None, true) => "connected",
+            (None, false) => "away",
+        };
+        json!({
+            "name": listed.name,
+            "id": u16::from(peer.id),
+            "state": state,
+            "why": listed.refused,
+            "heardSeconds": standing.heard_s,
+            "from": if listed.declared { "manifest" } else { "joined" },
+            "podCidrs": text(&peer.pod_cidrs),
+            "serviceCidrs": text(&peer.service_cidrs),
+            "namespaces": peer.namespaces,
+            "quotas": peer.quotas,
+            "hubs": peer.hubs,
+            "ca": fingerprints(&peer.ca),
+            "records": standing.records,
+            "refused": standing.refused,
+            "refusals": standing.refusals,
+        })
+    };
+    json!({ "clusters": listed.iter().map(entry).collect::<Vec<_>>() })
 }

@@ -2,11 +2,11 @@
 
 use crate::hub::manifest::{Content, Look};
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use tempfile::Builder;
+use tempfile::{Builder, NamedTempFile};
 
 /// The longest file that is read where nothing else is said, in bytes. 10,000 pods in one file take about 10 MB.
 const LONGEST: u64 = 64 << 20;
@@ -97,10 +97,22 @@ impl Folder {
     /// Puts a file there, readable for its owner alone: the whole of it, or what was there before. Replicas of a hub may do
     /// so at the same time, so each writes a draft of its own.
     pub(crate) fn put(&self, name: &str, text: &str) -> io::Result<()> {
+        self.draft(text)?.persist(self.path.join(name))?;
+        Ok(())
+    }
+
+    /// The same, and it is on the disk when this returns.
+    pub(crate) fn put_durably(&self, name: &str, text: &str) -> io::Result<()> {
+        let draft = self.draft(text)?;
+        draft.as_file().sync_all()?;
+        draft.persist(self.path.join(name))?;
+        File::open(&self.path)?.sync_all()
+    }
+
+    fn draft(&self, text: &str) -> io::Result<NamedTempFile> {
         let mut draft = Builder::new().prefix(".draft-").tempfile_in(&self.path)?;
         draft.write_all(text.as_bytes())?;
-        draft.persist(self.path.join(name))?;
-        Ok(())
+        Ok(draft)
     }
 
     /// The text of a file, if it is there.

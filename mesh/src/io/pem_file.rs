@@ -102,6 +102,19 @@ pub fn trust_ca(
     })
 }
 
+/// Reads the CAs of a cluster as text; `field` names the file in faults.
+///
+/// # Errors
+/// It cannot be read.
+pub(crate) fn ca(path: &Path, field: &str) -> Result<String, PemFault> {
+    let pem = text(path, Readers::Any).map_err(|rule| PemFault {
+        field: field.to_owned(),
+        path: path.to_owned(),
+        rule,
+    });
+    pem.map(|pem| pem.replace('\r', ""))
+}
+
 /// Who may be able to read a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Readers {

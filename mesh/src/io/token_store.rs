@@ -10,7 +10,7 @@
 
 use super::secret_file::reason;
 use crate::hub::tokens::{Kept, Shown, Standing, TokenRefusal, Used, is_stale, judge, seconds};
-use crate::token::SecretHash;
+use crate::token::{Purpose, SecretHash};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::{self, DirBuilder, File};
@@ -149,6 +149,26 @@ impl TokenStore {
         }
         // Somebody was faster; the file says who.
         self.look(hash, shown, now)
+    }
+
+    /// Forgets all tokens for somebody, used or not: nobody comes in by one any more.
+    ///
+    /// # Errors
+    /// The folder cannot be used.
+    pub fn revoke(&self, purpose: Purpose, name: &str) -> Result<(), TokenStoreError> {
+        for entry in fs::read_dir(&self.folder).map_err(broken(&self.folder))? {
+            let path = entry.map_err(broken(&self.folder))?.path();
+            let file = path.file_name().and_then(|file| file.to_str());
+            if file.is_none_or(|file| file.starts_with('.') || file.ends_with(USED)) {
+                continue;
+            }
+            // One that cannot be read is good for nobody.
+            let kept = read::<Kept>(&path).ok().flatten();
+            if kept.is_some_and(|kept| kept.purpose == purpose && kept.name == name) {
+                remove(&path)?;
+            }
+        }
+        Ok(())
     }
 
     /// Forgets the tokens that are long over; how many.

@@ -219,7 +219,7 @@ impl<'a> Intake<'a> {
     }
 
     fn refuse(&mut self, key: &Bytes, refusal: &Refusal) {
-        self.shelf.stats.refused(refusal);
+        self.shelf.stats.refused(self.origin, refusal);
         if self.refused.len() < MAX_TOLD && !key.is_empty() {
             self.refused
                 .push((Bytes::copy_from_slice(key), refusal.name()));
@@ -286,7 +286,7 @@ pub(super) fn judge_again(shelf: &mut Shelf, origin: ClusterId) -> JudgedAgain {
         Some((revision, key, value, refusal))
     });
     for (revision, key, value, refusal) in judged.collect::<Vec<_>>() {
-        shelf.stats.refused(&refusal);
+        shelf.stats.refused(origin, &refusal);
         if again.refused.len() < MAX_TOLD {
             again.refused.push((key.as_bytes().clone(), refusal.name()));
         }

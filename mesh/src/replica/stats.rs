@@ -1,6 +1,7 @@
 //! What a replica counts.
 
 use super::{Refusal, Reject};
+use hawser_tunnel::node::ClusterId;
 use std::collections::BTreeMap;
 
 /// Counters since the start.
@@ -10,6 +11,8 @@ pub struct Stats {
     pub rejects: BTreeMap<&'static str, u64>,
     /// Records that were not taken, by [`Refusal::name`].
     pub refusals: BTreeMap<&'static str, u64>,
+    /// The same, by the cluster whose they were.
+    pub refusals_of: BTreeMap<ClusterId, BTreeMap<&'static str, u64>>,
     /// Messages that were handed out.
     pub messages_out: u64,
     /// Their bytes.
@@ -39,7 +42,9 @@ impl Stats {
         *self.rejects.entry(reject.name()).or_default() += 1;
     }
 
-    pub(super) fn refused(&mut self, refusal: &Refusal) {
+    pub(super) fn refused(&mut self, origin: ClusterId, refusal: &Refusal) {
+        let of_origin = self.refusals_of.entry(origin).or_default();
+        *of_origin.entry(refusal.name()).or_default() += 1;
         *self.refusals.entry(refusal.name()).or_default() += 1;
     }
 }

@@ -8,6 +8,7 @@
 mod agent;
 mod config;
 mod enrolment;
+mod joining;
 mod site;
 mod source;
 mod takeover;

@@ -3,6 +3,7 @@
 use hawser_mesh::ca::{Ca, Issued, LEAF_LIFE, init};
 use hawser_mesh::trust::{Credentials, Trust};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -42,6 +43,7 @@ fn own_address() -> Ipv4Addr {
 /// A cluster, everything of it in a folder that goes with it.
 pub(crate) struct Site {
     pub(crate) folder: TempDir,
+    pub(crate) clusterset: &'static str,
     pub(crate) name: &'static str,
     pub(crate) number: u8,
     pub(crate) root: Issued,
@@ -53,11 +55,17 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) fn new(name: &'static str, number: u8) -> Self {
-        let root = init(CLUSTERSET, name, SystemTime::now()).unwrap();
+        Self::of(CLUSTERSET, name, number)
+    }
+
+    /// Of a clusterset.
+    pub(crate) fn of(clusterset: &'static str, name: &'static str, number: u8) -> Self {
+        let root = init(clusterset, name, SystemTime::now()).unwrap();
         let ca = Ca::from_pem(&root.certificate, &root.key).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let site = Self {
             folder,
+            clusterset,
             name,
             number,
             root,
@@ -89,9 +97,9 @@ impl Site {
     }
 
     pub(crate) fn yaml(&self, hub: usize) -> String {
-        let (name, number) = (self.name, self.number);
+        let (name, number, clusterset) = (self.name, self.number, self.clusterset);
         format!(
-            "cluster: {{name: {name}, id: {number}}}\nclusterset: {{name: {CLUSTERSET}}}\n\
+            "cluster: {{name: {name}, id: {number}}}\nclusterset: {{name: {clusterset}}}\n\
              podCidrs: [10.{number}.0.0/16]\nlisten: \"{}\"\nstateDirectory: {}\n\
              source: dir:manifests\ntls: {{ca: ca.crt, certificate: hub-{n}.crt, key: hub-{n}.key}}\n",
             self.address(hub),
@@ -224,9 +232,24 @@ pub(crate) struct Hub {
 
 impl Hub {
     pub(crate) fn try_status(&self) -> Option<Value> {
+        self.ask("{\"status\":{}}\n")
+    }
+
+    /// The digest of each cluster's public records.
+    pub(crate) fn digests(&self) -> BTreeMap<u64, String> {
+        let status = self.ask("{\"status\":{\"digest\":true}}\n").unwrap();
+        let origins = status["origins"].as_array().unwrap();
+        let digest = |origin: &Value| {
+            let digest = origin["digest"].as_str().unwrap().to_owned();
+            (origin["cluster"].as_u64().unwrap(), digest)
+        };
+        origins.iter().map(digest).collect()
+    }
+
+    fn ask(&self, question: &str) -> Option<Value> {
         let stream = UnixStream::connect(&self.socket).ok()?;
         stream.set_read_timeout(Some(LONG)).unwrap();
-        (&stream).write_all(b"{\"status\":{}}\n").ok()?;
+        (&stream).write_all(question.as_bytes()).ok()?;
         let mut line = String::new();
         BufReader::new(&stream).read_line(&mut line).ok()?;
         serde_json::from_str(&line).ok()

@@ -203,6 +203,7 @@ impl Keeper {
         let (chain, ca) = match Answer::decode(&answered.answer)? {
             Answer::Certificate { chain, ca } => (chain, ca),
             Answer::Refused { name, text } => return Err(EnrolError::Refused { name, text }),
+            Answer::Terms(_) => return Err(MessageError::Unknown.into()),
         };
         let expected = PeerId::node(&*self.cluster, &*self.node);
         let certified = Certified::read(&chain, key, &ca, &expected)?;

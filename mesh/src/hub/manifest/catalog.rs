@@ -159,6 +159,11 @@ impl Catalog {
         })
     }
 
+    /// An object.
+    pub fn get(&self, key: &ObjectKey) -> Option<&Arc<Object>> {
+        Some(&self.objects.get(key)?.1)
+    }
+
     /// All objects.
     pub fn objects(&self) -> impl Iterator<Item = (&ObjectKey, &Object)> {
         self.objects

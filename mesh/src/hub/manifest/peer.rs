@@ -6,7 +6,7 @@ use crate::trust::Trust;
 use hawser_tunnel::node::ClusterId;
 use hawser_tunnel::state::martian;
 use ipnet::IpNet;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// Another cluster: its grant, and where its hubs are.
@@ -29,7 +29,7 @@ pub struct ClusterPeer {
 }
 
 /// How much an origin may announce. `None`: as the hub says for all.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct QuotaLimits {
     /// Records.

@@ -216,3 +216,27 @@ fn a_file_that_is_broken_is_told_of_and_never_taken() {
     fs::write(store.used(&hash), "").unwrap();
     assert!(store.consume(&hash, shown("one"), at(NOW)).is_err());
 }
+
+#[test]
+fn tokens_of_somebody_are_revoked_used_or_not_and_those_of_others_stay() {
+    let state = tempfile::tempdir().unwrap();
+    let store = TokenStore::open(state.path()).unwrap();
+    let (used, unused) = (made(&store), made(&store));
+    store.consume(&used, shown("one"), at(NOW)).unwrap();
+    let other = Secret::generate().unwrap().hash();
+    let cluster = Kept {
+        purpose: Purpose::Cluster,
+        ..kept()
+    };
+    store.add(&other, &cluster).unwrap();
+    store.revoke(Purpose::Node, "east-1").unwrap();
+    for hash in [used, unused] {
+        let refused = store.look(&hash, shown("one"), at(NOW)).unwrap_err();
+        assert_eq!(refused.name(), "token_unknown");
+    }
+    let of_cluster = Shown {
+        purpose: Purpose::Cluster,
+        ..shown("one")
+    };
+    assert!(store.look(&other, of_cluster, at(NOW)).is_ok());
+}

@@ -1,0 +1,203 @@
+//! The folder of members that joined by invitation: a file for each, named after it. Replicas share it.
+
+use crate::hub::manifest::document::Ground;
+use crate::hub::manifest::{ClusterPeer, Content};
+use crate::io::folder::Folder;
+use crate::io::lock::{self, Lock};
+use crate::join::file;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+const ENDING: &str = ".yaml";
+
+/// What stands of it.
+#[derive(Debug)]
+pub(super) struct Peers {
+    folder: Folder,
+    ground: Ground,
+    joined: BTreeMap<String, Arc<ClusterPeer>>,
+    /// What is wrong with a file, by the name of its member. What it said before, stands.
+    faults: BTreeMap<String, String>,
+}
+
+impl Peers {
+    /// Makes the folder where it is missing.
+    pub(super) fn open(path: &Path, ground: Ground) -> io::Result<Self> {
+        Ok(Self {
+            folder: Folder::make(path)?,
+            ground,
+            joined: BTreeMap::new(),
+            faults: BTreeMap::new(),
+        })
+    }
+
+    /// Keeps all other replicas from changing the folder.
+    pub(super) fn lock(&self) -> io::Result<Lock> {
+        lock::wait(&self.folder.path().join(".lock"))
+    }
+
+    /// Looks at the folder. Returns the names of members that changed, came or went.
+    pub(super) fn look(&mut self) -> io::Result<Vec<String>> {
+        let look = self.folder.look(&[ENDING])?;
+        let mut changed = Vec::new();
+        let is_there = |name: &String| look.files.contains_key(&format!("{name}{ENDING}"));
+        self.faults.retain(|name, _| is_there(name));
+        self.joined.retain(|name, _| {
+            let stays = is_there(name);
+            if !stays {
+                changed.push(name.clone());
+            }
+            stays
+        });
+        for (file, content) in look.files {
+            let name = file.strip_suffix(ENDING).unwrap_or(&file);
+            let read = match content {
+                Content::Unchanged => continue,
+                Content::Unreadable(what) => Err(what),
+                Content::Text(text) => self.read(name, &text),
+            };
+            match read {
+                Ok(peer) => {
+                    self.faults.remove(name);
+                    let peer = Arc::new(peer);
+                    let old = self.joined.insert(name.to_owned(), Arc::clone(&peer));
+                    if old.is_none_or(|old| old != peer) {
+                        changed.push(name.to_owned());
+                    }
+                }
+                Err(what) => {
+                    let known = self.faults.insert(name.to_owned(), what.clone());
+                    if known.as_ref() != Some(&what) {
+                        tracing::warn!(file = format!("peers/{file}"), what, "member refused");
+                        changed.push(name.to_owned());
+                    }
+                }
+            }
+        }
+        Ok(changed)
+    }
+
+    /// A member that joined.
+    pub(super) fn get(&self, name: &str) -> Option<&Arc<ClusterPeer>> {
+        self.joined.get(name)
+    }
+
+    /// What is wrong with files, a line each; `declares`: whether the source has a member of that name too.
+    pub(super) fn complaints(&self, declares: impl Fn(&str) -> bool) -> Vec<String> {
+        let faults = self.faults.iter();
+        let faults = faults.map(|(name, what)| format!("peers/{name}{ENDING}: {what}"));
+        let twice = self.joined.keys().filter(|name| declares(name));
+        let twice = twice.map(|name| {
+            format!("peers/{name}{ENDING}: ClusterPeer {name} is in the source too, which is taken; remove that, or `hawser leave {name}`")
+        });
+        faults.chain(twice).collect()
+    }
+
+    /// Checks what is to be put there, as it will be read. Returns the file's text.
+    pub(super) fn check(&self, name: &str, peer: &ClusterPeer) -> Result<String, String> {
+        let text = file::text(name, peer);
+        self.read(name, &text)?;
+        Ok(text)
+    }
+
+    /// Puts a member there that was checked; it is on the disk then. Hold the lock.
+    pub(super) fn put(&self, name: &str, text: &str) -> io::Result<()> {
+        self.folder.put_durably(&format!("{name}{ENDING}"), text)
+    }
+
+    /// Removes a member. Hold the lock.
+    pub(super) fn remove(&self, name: &str) -> io::Result<()> {
+        self.folder.remove(&format!("{name}{ENDING}"))
+    }
+
+    fn read(&self, name: &str, text: &str) -> Result<ClusterPeer, String> {
+        let (said, peer) = file::read(text, &self.ground)?;
+        if said != name {
+            return Err(format!(
+                "metadata.name: {said}: must be {name}, as the file is called; rename one"
+            ));
+        }
+        Ok(peer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::manifest::QuotaLimits;
+    use hawser_tunnel::node::ClusterId;
+    use std::fs;
+
+    fn peers(path: &Path) -> Peers {
+        let ground = Ground {
+            cluster: ClusterId::new(1).unwrap(),
+            name: "east".to_owned(),
+            pod_cidrs: vec!["10.1.0.0/16".parse().unwrap()],
+            service_cidrs: Vec::new(),
+        };
+        Peers::open(path, ground).unwrap()
+    }
+
+    fn peer(name: &str, id: u16) -> ClusterPeer {
+        let ca = crate::ca::init("set.example", name, std::time::SystemTime::now()).unwrap();
+        ClusterPeer {
+            id: ClusterId::new(id).unwrap(),
+            pod_cidrs: vec![format!("10.{id}.0.0/16").parse().unwrap()],
+            service_cidrs: Vec::new(),
+            namespaces: None,
+            hubs: vec!["192.0.2.2:6082".to_owned()],
+            ca: ca.certificate,
+            quotas: QuotaLimits::default(),
+        }
+    }
+
+    #[test]
+    fn what_one_replica_puts_there_another_finds_and_so_with_what_it_removes() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut one, mut other) = (peers(folder.path()), peers(folder.path()));
+        let west = peer("west", 2);
+        let _lock = one.lock().unwrap();
+        let text = one.check("west", &west).unwrap();
+        one.put("west", &text).unwrap();
+        assert_eq!(one.look().unwrap(), ["west"]);
+        assert_eq!(other.look().unwrap(), ["west"]);
+        assert_eq!(**other.get("west").unwrap(), west);
+        assert!(other.look().unwrap().is_empty(), "nothing new");
+        other.remove("west").unwrap();
+        assert_eq!(one.look().unwrap(), ["west"]);
+        assert_eq!(one.get("west"), None);
+    }
+
+    #[test]
+    fn a_file_that_somebody_broke_is_told_of_and_what_it_said_stands() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut peers = peers(folder.path());
+        let west = peer("west", 2);
+        peers.put("west", &file::text("west", &west)).unwrap();
+        peers.look().unwrap();
+        for (text, told) in [
+            ("spec: {}\n", "peers/west.yaml: line 1: "),
+            (
+                &*file::text("east", &west),
+                "peers/west.yaml: line 5: metadata.name: east: is this cluster itself",
+            ),
+            (
+                &*file::text("south", &west),
+                "peers/west.yaml: metadata.name: south: must be west, as the file is called",
+            ),
+        ] {
+            fs::write(folder.path().join("west.yaml"), text).unwrap();
+            assert_eq!(peers.look().unwrap(), ["west"]);
+            let complaints = peers.complaints(|_| false);
+            assert!(complaints[0].starts_with(told), "{complaints:?}");
+            assert_eq!(**peers.get("west").unwrap(), west);
+        }
+        peers.put("west", &file::text("west", &west)).unwrap();
+        peers.look().unwrap();
+        assert!(peers.complaints(|_| false).is_empty());
+        assert_eq!(peers.complaints(|name| name == "west").len(), 1);
+        assert!(peers.check("south", &peer("south", 1)).is_err());
+    }
+}
