@@ -417,7 +417,7 @@ fn what_ended_between_the_two_sides_is_finished_by_the_same_token() {
     let (east_hub, west_hub) = (east.start(0), west.start(0));
     let token = invite(&east, "west", &[]);
     // West cannot write when east has.
-    let obstacle = west.path("state/peers/.east.yaml.next");
+    let obstacle = west.path("state/peers/east.yaml");
     fs::create_dir(&obstacle).unwrap();
     let told = refused(join(&west, &token, &[]));
     assert!(told.ends_with("[state_unusable]"), "{told}");
