@@ -292,6 +292,9 @@ impl Story {
                     .is_some_and(|kept| kept.includes(filter));
                 let complete = store.is_complete() && fits;
                 replica.load(cluster(1), store.version(), complete, records);
+                if let Some(kept) = &store.filter {
+                    replica.loaded_under(kept);
+                }
             }
             _ => {
                 self.mirrors[index].clear();
@@ -445,4 +448,23 @@ proptest! {
         }
         story.heal();
     }
+}
+
+/// What was kept was taken under another filter than the one that is wanted by the time of the first session.
+#[test]
+fn who_wants_something_else_after_a_restart_gets_it() {
+    let mut story = Story::new();
+    for step in [
+        Step::Write(vec![(0, Some(0))]),
+        Step::Filter(2, 1),
+        Step::Follow { as_one: false },
+        Step::Connect(2, false),
+        Step::Settle,
+        Step::Restart(3, true),
+        Step::Filter(2, 4),
+        Step::Connect(2, false),
+    ] {
+        story.step(step);
+    }
+    story.heal();
 }
