@@ -30,7 +30,6 @@ use crate::hub::manifest::{QuotaLimits, overlaps};
 use crate::hub::protected::Protected;
 use crate::io::host_name::host_name;
 use crate::record::{Cluster, check_name};
-use hawser_tunnel::state::martian;
 use hawser_tunnel::vni::Vni;
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -180,8 +179,8 @@ impl HubConfig {
     fn check(file: File, folder: &Path, source: Option<&str>) -> Result<Self, Fault> {
         let name = cluster_name("cluster.name", &file.cluster.name)?;
         let id = cluster_id("cluster.id", &file.cluster.id)?;
-        let prefixes = own_prefixes("podCidrs", &file.pod_cidrs)?;
-        let service_cidrs = own_prefixes("serviceCidrs", &file.service_cidrs)?;
+        let prefixes = prefix::all("podCidrs", &file.pod_cidrs)?;
+        let service_cidrs = prefix::all("serviceCidrs", &file.service_cidrs)?;
         for prefix in &service_cidrs {
             if let Some(&other) = prefixes.iter().find(|pods| overlaps(**pods, *prefix)) {
                 let other_field = "podCidrs";
@@ -237,12 +236,8 @@ impl HubConfig {
         }
         let excluded = EXCLUDED_LABELS.map(str::to_owned);
         Ok(Self {
-            cluster: Cluster {
-                id,
-                name,
-                prefixes: prefixes.into_iter().collect(),
-            },
-            service_cidrs: service_cidrs.into_iter().collect(),
+            cluster: Cluster { id, name, prefixes },
+            service_cidrs,
             clusterset,
             vni: vni(file.clusterset.vni.as_deref())?,
             listen,
@@ -262,21 +257,6 @@ impl HubConfig {
             protected,
         })
     }
-}
-
-fn own_prefixes(field: &str, texts: &[String]) -> Result<BTreeSet<IpNet>, Fault> {
-    let mut prefixes = BTreeSet::new();
-    for (at, text) in texts.iter().enumerate() {
-        let field = format!("{field}[{at}]");
-        let prefix = prefix::parse(&field, text)?;
-        if let Some(range) = martian(&prefix) {
-            return Err(Fault::new(field, text, Rule::PrefixProtected { range }));
-        }
-        if !prefixes.insert(prefix) {
-            return Err(Fault::new(field, text, Rule::Twice));
-        }
-    }
-    Ok(prefixes)
 }
 
 fn vni(text: Option<&str>) -> Result<Vni, Fault> {

@@ -1,6 +1,7 @@
 //! Prefixes as fields: their form, and that each has one owner.
 
 use super::fault::{Fault, Rule};
+use hawser_tunnel::state::martian;
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 
@@ -90,4 +91,20 @@ impl Owners {
         };
         Err(Fault::new(later.field.clone(), later.prefix, rule))
     }
+}
+
+/// Reads prefixes of pods or services: sorted, each once, none in a range that nobody can have.
+pub(crate) fn all(field: &str, texts: &[String]) -> Result<Vec<IpNet>, Fault> {
+    let mut prefixes = BTreeSet::new();
+    for (at, text) in texts.iter().enumerate() {
+        let field = format!("{field}[{at}]");
+        let prefix = parse(&field, text)?;
+        if let Some(range) = martian(&prefix) {
+            return Err(Fault::new(field, text, Rule::PrefixProtected { range }));
+        }
+        if !prefixes.insert(prefix) {
+            return Err(Fault::new(field, text, Rule::Twice));
+        }
+    }
+    Ok(prefixes.into_iter().collect())
 }

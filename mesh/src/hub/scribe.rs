@@ -9,6 +9,7 @@ use super::journal::{End, Frame, Live};
 use super::manifest::document::Ground;
 use super::manifest::{Catalog, Content, News, Object, ObjectKey, ObjectKind};
 use super::members::{MemberChange, Members};
+use super::tokens::seconds;
 use super::writer::Writer;
 use crate::config::hub_yaml::HubConfig;
 use crate::io::folder::{Folder, MANIFESTS};
@@ -483,7 +484,7 @@ impl Scribe {
             self.live.clone(),
             all,
             self.config.rest,
-            wall_clock(),
+            seconds(SystemTime::now()),
         );
         for (key, object) in self.catalog.objects() {
             writer.apply(key, Some(object));
@@ -518,7 +519,10 @@ impl Scribe {
         if !writing.dirty || unknown {
             return Ok(());
         }
-        let frame = match writing.writer.settle(&mut writing.numbers, wall_clock()) {
+        let frame = match writing
+            .writer
+            .settle(&mut writing.numbers, seconds(SystemTime::now()))
+        {
             Ok(frame) => frame,
             Err(error) => {
                 tracing::error!(%error, "numbers cannot be kept; trying again");
@@ -636,10 +640,4 @@ fn peer_key(name: &str) -> ObjectKey {
         namespace: String::new(),
         name: name.to_owned(),
     }
-}
-
-/// Seconds since 1970.
-fn wall_clock() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
 }

@@ -4,7 +4,6 @@ use super::document::Ground;
 use crate::config::{Fault, Rule, clusters, prefix};
 use crate::trust::Trust;
 use hawser_tunnel::node::ClusterId;
-use hawser_tunnel::state::martian;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -67,8 +66,8 @@ pub(super) fn check(spec: Spec, name: &str, ground: &Ground) -> Result<ClusterPe
     if let Some(fault) = own_cluster(id, name, ground.cluster, &ground.name) {
         return Err(fault);
     }
-    let pod_cidrs = prefixes("spec.podCidrs", &spec.pod_cidrs)?;
-    let service_cidrs = prefixes("spec.serviceCidrs", &spec.service_cidrs)?;
+    let pod_cidrs = prefix::all("spec.podCidrs", &spec.pod_cidrs)?;
+    let service_cidrs = prefix::all("spec.serviceCidrs", &spec.service_cidrs)?;
     apart("spec.podCidrs", &pod_cidrs, ground)?;
     apart("spec.serviceCidrs", &service_cidrs, ground)?;
     for prefix in &service_cidrs {
@@ -132,21 +131,6 @@ fn apart(field: &str, prefixes: &[IpNet], ground: &Ground) -> Result<(), Fault> 
         return Err(Fault::new(field, prefix, rule));
     }
     Ok(())
-}
-
-fn prefixes(field: &str, texts: &[String]) -> Result<Vec<IpNet>, Fault> {
-    let mut prefixes = BTreeSet::new();
-    for (at, text) in texts.iter().enumerate() {
-        let field = format!("{field}[{at}]");
-        let prefix = prefix::parse(&field, text)?;
-        if let Some(range) = martian(&prefix) {
-            return Err(Fault::new(field, text, Rule::PrefixProtected { range }));
-        }
-        if !prefixes.insert(prefix) {
-            return Err(Fault::new(field, text, Rule::Twice));
-        }
-    }
-    Ok(prefixes.into_iter().collect())
 }
 
 /// Checks `HOST:PORT`, where the host is a name or an address, IPv6 in brackets.
