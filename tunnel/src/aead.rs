@@ -124,7 +124,11 @@ impl Cipher {
 pub struct Key {
     one_by_one: ring::Key,
     #[cfg(target_arch = "x86_64")]
-    at_once: Option<avx512::Key>,
+    at_once: avx512::Key,
+    /// Whether many messages go to `at_once`. A key that is there in any case leaves no place in this type that nobody
+    /// writes: what happened to be there before would move along, and be wiped by nobody.
+    #[cfg(target_arch = "x86_64")]
+    many: Option<avx512::Cpu>,
 }
 
 impl Key {
@@ -137,9 +141,11 @@ impl Key {
         Self {
             one_by_one: ring::Key::new(key),
             #[cfg(target_arch = "x86_64")]
-            at_once: match cipher {
+            at_once: avx512::Key::new(key),
+            #[cfg(target_arch = "x86_64")]
+            many: match cipher {
                 Cipher::Ring => None,
-                Cipher::Avx512 => avx512::Cpu::detect().map(|cpu| avx512::Key::new(key, cpu)),
+                Cipher::Avx512 => avx512::Cpu::detect(),
             },
         }
     }
@@ -156,8 +162,8 @@ impl Key {
         let many = self.at_once(messages.len());
         let (many, rest) = messages.split_at_mut(many);
         #[cfg(target_arch = "x86_64")]
-        if let Some(key) = &self.at_once {
-            key.seal(many);
+        if let Some(cpu) = self.many {
+            self.at_once.seal(cpu, many);
         }
         self.one_by_one.seal(rest);
     }
@@ -173,8 +179,8 @@ impl Key {
         let count = self.at_once(messages.len());
         let (many, rest) = messages.split_at_mut(count);
         #[cfg(target_arch = "x86_64")]
-        if let Some(key) = &self.at_once {
-            key.open(many, &mut opened);
+        if let Some(cpu) = self.many {
+            self.at_once.open(cpu, many, &mut opened);
         }
         let rest_opened = |index, good| opened(count + index, good);
         self.one_by_one.open(rest, rest_opened);
@@ -183,7 +189,7 @@ impl Key {
     /// How many of `count` messages gain by being computed at once: a lonely one does not.
     #[cfg(target_arch = "x86_64")]
     fn at_once(&self, count: usize) -> usize {
-        match (&self.at_once, count % avx512::GROUP) {
+        match (self.many, count % avx512::GROUP) {
             (None, _) => 0,
             (Some(_), 1) => count - 1,
             (Some(_), _) => count,

@@ -31,35 +31,39 @@ impl Cpu {
 /// A key, in the words of ChaCha20's state.
 pub(super) struct Key {
     words: Zeroizing<[u32; 8]>,
-    _cpu: Cpu,
 }
 
 impl Key {
-    pub(super) fn new(key: &[u8; 32], cpu: Cpu) -> Self {
+    pub(super) fn new(key: &[u8; 32]) -> Self {
         let mut words = Zeroizing::new([0; 8]);
         for (word, bytes) in words.iter_mut().zip(key.as_chunks().0) {
             *word = u32::from_le_bytes(*bytes);
         }
-        Self { words, _cpu: cpu }
+        Self { words }
     }
 
-    pub(super) fn seal(&self, messages: &mut [Message<'_>]) {
+    pub(super) fn seal(&self, _: Cpu, messages: &mut [Message<'_>]) {
         if messages.is_empty() {
             return;
         }
         #[expect(unsafe_code, reason = "instructions that not every CPU has")]
-        // SAFETY: a key is only made out of a `Cpu`, which is only made where they were detected.
+        // SAFETY: there is a `Cpu`, which is only made where they were detected.
         unsafe {
             seal(&self.words, messages);
         }
     }
 
-    pub(super) fn open(&self, messages: &mut [Message<'_>], opened: impl FnMut(usize, bool)) {
+    pub(super) fn open(
+        &self,
+        _: Cpu,
+        messages: &mut [Message<'_>],
+        opened: impl FnMut(usize, bool),
+    ) {
         if messages.is_empty() {
             return;
         }
         #[expect(unsafe_code, reason = "instructions that not every CPU has")]
-        // SAFETY: a key is only made out of a `Cpu`, which is only made where they were detected.
+        // SAFETY: there is a `Cpu`, which is only made where they were detected.
         unsafe {
             open(&self.words, messages, opened);
         }
