@@ -14,6 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const ANSWER: Duration = Duration::from_millis(30);
 /// From a manifest to an answer from afar.
 const FOLLOWED: Duration = Duration::from_secs(1);
+/// Longer than a hub waits with what it has to tell: summaries come every five seconds where there is something to sum up.
+const QUIET: Duration = Duration::from_secs(6);
 /// Packets a second, all pairs together.
 const RATE: u32 = 2_000;
 
@@ -189,6 +191,64 @@ fn pods_come_and_go_and_the_far_side_follows() -> Result<()> {
         ensure!(took <= FOLLOWED, "{} ms", took.as_millis());
     }
     Ok(())
+}
+
+/// Bytes of messages that the agents of a cluster have heard of their hub, node by node.
+fn heard(lab: &Lab, cluster: &str) -> Result<Vec<u64>> {
+    let nodes = lab.nodes().iter().filter(|node| node.cluster() == cluster);
+    nodes
+        .map(|node| {
+            let bytes = node.agent_status()?["hub"]["bytesIn"].as_u64();
+            bytes.with_context(|| format!("{} does not count", node.name()))
+        })
+        .collect()
+}
+
+/// Pods of an identity that is known already, which no service exports and no policy selects.
+#[test]
+fn pods_that_concern_nobody_cost_the_far_agents_no_byte() -> Result<()> {
+    let lab = Lab::running(Topology::two_by_two().with_hubs(1))?;
+    let manifests = lab.manifests("east")?;
+    let mut known = heard(&lab, "west")?;
+    wait_until("the far agents have heard everything", PATIENCE, || {
+        thread::sleep(QUIET);
+        let before = std::mem::replace(&mut known, heard(&lab, "west")?);
+        Ok(known == before)
+    })?;
+    let own = heard(&lab, "east")?;
+    let count = rounds(50, 250);
+    let pods = (0..count).map(|number| {
+        let mut manifest = manifest_of(lab.pod("east-1-a"));
+        manifest.name = format!("extra-{number}");
+        manifest.addresses = vec![format!("10.1.1.{}", number % 150 + 100).parse()?];
+        anyhow::Ok(manifest)
+    });
+    for manifest in pods.collect::<Result<Vec<_>>>()? {
+        let before = heard(&lab, "east")?[0];
+        manifests.pod(&manifest)?;
+        wait_until("the pod's own agent hears of it", PATIENCE, || {
+            Ok(heard(&lab, "east")?[0] > before)
+        })?;
+        manifests.remove_pod(hawser_tests::lab::NAMESPACE, &manifest.name)?;
+    }
+    wait_until("equal digests", PATIENCE, || lab.agree("east"))?;
+    thread::sleep(QUIET);
+    let after = heard(&lab, "west")?;
+    let told = heard(&lab, "east")?[0] - own[0];
+    say(format_args!(
+        "{count} pods came and went: {told} bytes to the agent of their node, {known:?} then {after:?} to the far ones"
+    ));
+    ensure!(after == known, "the far agents were told of them");
+    // They would have been told: of an identity that is new they are.
+    let mut manifest = manifest_of(lab.pod("east-1-a"));
+    manifest.name = "new".to_owned();
+    manifest.addresses = vec!["10.1.1.99".parse()?];
+    manifest.app = "new".to_owned();
+    manifests.pod(&manifest)?;
+    wait_until("the far agents hear of an identity", PATIENCE, || {
+        let now = heard(&lab, "west")?;
+        Ok(now.iter().zip(&known).all(|(now, before)| now > before))
+    })
 }
 
 /// F24, F21: control is cut, then healed.

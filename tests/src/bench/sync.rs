@@ -25,6 +25,7 @@ mod population;
 mod replica;
 mod site;
 mod size;
+mod slow;
 mod speaker;
 mod wire_bytes;
 
@@ -118,6 +119,9 @@ impl Bench for Sync {
              and IP headers included, less those of as long a time without changes, for each change |\n\
              | {} | {} pods come and go in another cluster that no service exports: bytes in messages from the hub to an \
              agent that asks for endpoints of services, until it hears of a change after them |\n\
+             | {} | the same as `{}` beside {} more connections of agents of the same cluster that ask for all endpoints, \
+             keep the connection alive and do not read: a third of them never, the others not after they have heard \
+             everything once; memory that the hub has resident (VmRSS) then, less that before they connected |\n\
              | {} | most memory that each process ever had resident (VmHWM), after all that |\n\
              | {} | there are two hubs, and the one that serves the agent is killed (SIGKILL): from then until the agent \
              says that it follows the other and has every origin in whole; its bytes until then and until it has heard \
@@ -131,6 +135,9 @@ impl Bench for Sync {
             change_bytes::RATE,
             measurement::CHURN,
             churn::PODS,
+            measurement::SLOW,
+            measurement::CHANGES,
+            slow::READERS,
             measurement::MEMORY,
             measurement::REPLICA,
             measurement::COLD,

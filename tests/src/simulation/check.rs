@@ -1,7 +1,5 @@
 //! What must hold after every step, and what must hold once everything has healed.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use hawser_mesh::record::Key;
 use hawser_mesh::replica::Store;
@@ -97,17 +95,19 @@ pub(super) fn everybody_agrees(world: &mut World) -> Result<(), Broken> {
     Ok(())
 }
 
-fn content(store: &Store) -> BTreeMap<Key, Bytes> {
+fn content(store: &Store) -> Vec<(Key, Bytes)> {
     let records = store.records();
     records.map(|(_, key, value)| (key, value)).collect()
 }
 
 /// What a process must have of an origin.
-fn expected<'a>(process: &Process, source: &'a Source, own: bool) -> BTreeMap<&'a Key, &'a Bytes> {
+fn expected(process: &Process, source: &Source, own: bool) -> Vec<(Key, Bytes)> {
     let state = source.state().iter();
     let wanted = state.filter(|(key, _)| process.wants(key));
     let granted = wanted.filter(|(key, _)| own || (!key.is_private() && source.is_granted(key)));
-    granted.map(|(key, (_, value))| (key, value)).collect()
+    granted
+        .map(|(key, (_, value))| (key.clone(), value.clone()))
+        .collect()
 }
 
 fn agrees(process: &Process, sources: &[Source]) -> Result<(), Violation> {
@@ -125,14 +125,14 @@ fn agrees(process: &Process, sources: &[Source]) -> Result<(), Violation> {
         if !store.is_complete() {
             return Err(wrong(format!("not complete, at {}", store.version())));
         }
-        let have: BTreeMap<_, _> = content(store);
-        let have: BTreeMap<_, _> = have.iter().collect();
+        let have = content(store);
         let expected = expected(process, source, own);
         if have != expected {
-            let missing = expected
-                .iter()
-                .find(|(key, value)| have.get(*key) != Some(value));
-            let extra = have.keys().find(|key| !expected.contains_key(**key));
+            let missing = expected.iter().find(|record| !have.contains(record));
+            let extra = have.iter().find(|(key, _)| {
+                let mut keys = expected.iter().map(|(expected, _)| expected);
+                keys.all(|expected| expected != key)
+            });
             return Err(wrong(format!(
                 "at {} of {}, {} records of {}; lacks or has older {:?}, has too much {:?}",
                 store.version(),
@@ -140,11 +140,11 @@ fn agrees(process: &Process, sources: &[Source]) -> Result<(), Violation> {
                 have.len(),
                 expected.len(),
                 missing.map(|(key, _)| key),
-                extra,
+                extra.map(|(key, _)| key),
             )));
         }
-        let told: BTreeMap<_, _> = process.watch(origin).content().collect();
-        if told != have {
+        let told = process.watch(origin).content();
+        if !told.eq(have.iter().map(|(key, value)| (key, value))) {
             return Err(Violation::EventsDiffer { origin });
         }
     }
@@ -154,7 +154,7 @@ fn agrees(process: &Process, sources: &[Source]) -> Result<(), Violation> {
 /// Digests are equal where contents are, and only there.
 fn digests(world: &World) -> Result<(), Broken> {
     for origin in 0..CLUSTERS {
-        let mut seen: Vec<(Place, _, BTreeMap<Key, Bytes>)> = Vec::new();
+        let mut seen: Vec<(Place, _, Vec<(Key, Bytes)>)> = Vec::new();
         for process in &world.processes {
             let store = process.store(item::id(origin));
             let Some(store) = store else {

@@ -4,8 +4,8 @@ use anyhow::Result;
 
 use super::VARIANT;
 use super::measurement::{
-    AGENT_CORES, AGENT_PEAK, BYTES, CHANGES, CHURN, COLD, HUB_CORES, HUB_PEAK, MEDIAN, MEMORY,
-    ONE_CHANGE, REPLICA, SECONDS, SHARE, SNAPSHOT, TAIL, TUNNEL_CORES, TUNNEL_PEAK,
+    AGENT_CORES, AGENT_PEAK, BYTES, CHANGES, CHURN, COLD, HUB_CORES, HUB_MORE, HUB_PEAK, MEDIAN,
+    MEMORY, ONE_CHANGE, REPLICA, SECONDS, SHARE, SLOW, SNAPSHOT, TAIL, TUNNEL_CORES, TUNNEL_PEAK,
 };
 use super::size::{BOUNDS, CURVE, TEN};
 use crate::bench::figure::{Bound, Figure};
@@ -21,7 +21,7 @@ type Value = (
 );
 
 /// What is measured in every size; the bounds are of [`BOUNDS`] alone.
-const VALUES: [Value; 15] = [
+const VALUES: [Value; 18] = [
     (
         "cold start of an agent",
         COLD,
@@ -77,6 +77,27 @@ const VALUES: [Value; 15] = [
         BYTES,
         "bytes",
         Bound::Never(0.0, 0.0),
+    ),
+    (
+        "change to visible beside agents that do not read, p50",
+        SLOW,
+        MEDIAN,
+        "ms",
+        Bound::AtMost(50.0, 25.0),
+    ),
+    (
+        "change to visible beside agents that do not read, p99",
+        SLOW,
+        TAIL,
+        "ms",
+        Bound::AtMost(250.0, 100.0),
+    ),
+    (
+        "hub memory for agents that do not read",
+        SLOW,
+        HUB_MORE,
+        "MiB",
+        Bound::AtMost(32.0, 16.0),
     ),
     (
         "agent on another replica",
@@ -181,6 +202,9 @@ mod tests {
             (MEMORY, HUB_PEAK, 1536.0),
             (ONE_CHANGE, BYTES, 300.0),
             (CHURN, BYTES, 0.0),
+            (SLOW, MEDIAN, 50.0),
+            (SLOW, TAIL, 250.0),
+            (SLOW, HUB_MORE, 32.0),
             (REPLICA, SECONDS, 2.0),
             (REPLICA, SHARE, 0.05),
         ];
@@ -198,15 +222,15 @@ mod tests {
             let figures = figures(&series(BOUNDS, more)).unwrap();
             figures.iter().filter(|figure| figure.is_short()).count()
         };
-        assert_eq!((short(0.0), short(0.01)), (0, 10));
+        assert_eq!((short(0.0), short(0.01)), (0, 13));
         assert_eq!(missing(&series(BOUNDS, 0.0)), [""; 0]);
     }
 
     #[test]
     fn bounds_are_of_one_size() {
         let figures = figures(&series(CURVE, 1000.0)).unwrap();
-        assert_eq!(figures.len(), 10);
+        assert_eq!(figures.len(), 13);
         assert!(figures.iter().all(|figure| figure.bound == Bound::Nothing));
-        assert_eq!(missing(&series(CURVE, 0.0)).len(), 10);
+        assert_eq!(missing(&series(CURVE, 0.0)).len(), 13);
     }
 }

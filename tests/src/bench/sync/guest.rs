@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -110,6 +110,40 @@ impl Guest {
                     let count = tokio::time::timeout(LOST, count).await;
                     count.context("the hub did not tell of the last change")?
                 })
+            })
+        })
+    }
+
+    /// Opens connections that ask for everything and are kept alive, and reads none of them: the first never, the others
+    /// not after they have heard everything that there was `before`. Tells when that is so, and holds them until it is told
+    /// to stop.
+    pub(super) fn hold(
+        &self,
+        count: usize,
+        before: &BTreeMap<ClusterId, Version>,
+        tell: &mpsc::Sender<()>,
+        stop: oneshot::Receiver<()>,
+    ) -> Result<()> {
+        self.run(|runtime| {
+            runtime.block_on(async {
+                let mut held = Vec::new();
+                for number in 0..count {
+                    let mut following = self.follow(Filter::public()).await?;
+                    following.speaker.speak();
+                    if number > 0 {
+                        following.wait_complete(before).await?;
+                    }
+                    held.push(following);
+                }
+                tell.send(()).ok();
+                stop.await.ok();
+                for following in &held {
+                    ensure!(
+                        following.speaker.is_alive(),
+                        "the hub gave up who did not read"
+                    );
+                }
+                Ok(())
             })
         })
     }

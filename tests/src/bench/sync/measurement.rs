@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::site::Site;
-use super::{change_bytes, changes, churn, cold, replica};
+use super::{change_bytes, changes, churn, cold, replica, slow};
 use crate::bench::meter::{Usage, peak_memory, resident_memory};
 use crate::bench::sample::Values;
 
@@ -20,6 +20,8 @@ pub(super) enum Measurement {
     OneChange,
     /// Pods come and go that concern nobody elsewhere.
     Churn,
+    /// Endpoints change, and other agents of the same hub do not read.
+    Slow,
     /// The hub that serves the agent dies, and there is another.
     Replica,
 }
@@ -29,10 +31,11 @@ pub(super) const CHANGES: &str = "changes";
 pub(super) const MEMORY: &str = "memory";
 pub(super) const ONE_CHANGE: &str = "one-change";
 pub(super) const CHURN: &str = "churn";
+pub(super) const SLOW: &str = "slow";
 pub(super) const REPLICA: &str = "replica";
 
 /// The names, in the order in which a round has them: memory is looked at before a second hub takes its share.
-pub(super) const NAMES: [&str; 6] = [COLD, CHANGES, ONE_CHANGE, CHURN, MEMORY, REPLICA];
+pub(super) const NAMES: [&str; 7] = [COLD, CHANGES, ONE_CHANGE, CHURN, SLOW, MEMORY, REPLICA];
 
 // What values are called.
 pub(super) const SECONDS: &str = "s";
@@ -49,6 +52,7 @@ pub(super) const HUB_PEAK: &str = "hub MiB";
 pub(super) const TUNNEL_PEAK: &str = "tunnel MiB";
 pub(super) const BYTES: &str = "bytes";
 pub(super) const GROSS: &str = "bytes, idle traffic included";
+pub(super) const HUB_MORE: &str = "hub MiB more";
 pub(super) const PODS: &str = "pods";
 pub(super) const SHARE: &str = "of a snapshot";
 
@@ -61,6 +65,7 @@ impl Measurement {
             MEMORY => Self::Memory,
             ONE_CHANGE => Self::OneChange,
             CHURN => Self::Churn,
+            SLOW => Self::Slow,
             REPLICA => Self::Replica,
             _ => return None,
         })
@@ -74,6 +79,7 @@ impl Measurement {
             Self::Memory => MEMORY,
             Self::OneChange => ONE_CHANGE,
             Self::Churn => CHURN,
+            Self::Slow => SLOW,
             Self::Replica => REPLICA,
         }
     }
@@ -91,6 +97,7 @@ impl Measurement {
             Self::Memory => memory(site),
             Self::OneChange => change_bytes::measure(site, seconds),
             Self::Churn => churn::measure(site),
+            Self::Slow => slow::measure(site, seconds),
             Self::Replica => replica::measure(site),
         }
     }

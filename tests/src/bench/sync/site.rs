@@ -27,8 +27,8 @@ const IDLE: f64 = 0.04;
 const LOOK: Duration = Duration::from_millis(1500);
 /// The node with the agent; hubs are on those before it.
 const NODE: &str = "east-3";
-/// The node whose certificate the bench itself uses.
-const GUEST: &str = "east-2";
+/// The nodes whose certificates the bench itself uses.
+pub(super) const GUESTS: [&str; 2] = ["east-2", "east-1"];
 /// As which node of the cluster's network the others are there.
 const FAR: u16 = 90;
 
@@ -265,6 +265,14 @@ impl Site {
         self.guest(self.serving)
     }
 
+    /// One of each node that may be played.
+    pub(super) fn guests_of_serving(&self) -> Result<Vec<Guest>> {
+        let guests = GUESTS.iter();
+        guests
+            .map(|node| self.guest_as(node, self.serving))
+            .collect()
+    }
+
     fn hub_mut(&mut self, index: usize) -> Result<&mut Hub> {
         self.lab.hubs_mut().get_mut(index).context("no such hub")
     }
@@ -275,7 +283,11 @@ impl Site {
     }
 
     fn guest(&self, index: usize) -> Result<Guest> {
-        let node = self.lab.node(GUEST);
+        self.guest_as(GUESTS[0], index)
+    }
+
+    fn guest_as(&self, node: &str, index: usize) -> Result<Guest> {
+        let node = self.lab.node(node);
         let tls: PathBuf = node.dir().join("tls");
         Guest::new(
             node.netns(),

@@ -123,6 +123,11 @@ impl Speaker {
         self.open.contains_key(&session)
     }
 
+    /// Whether nobody has given a session up, whether or not that was heard.
+    pub(super) fn is_alive(&self) -> bool {
+        self.open.values().all(|sender| sender.ended().is_none())
+    }
+
     fn close(&mut self, session: SessionId, reason: &str) {
         if let Some(sender) = self.open.remove(&session) {
             sender.close(reason);
