@@ -88,9 +88,9 @@ fn play<W: Write>(
         crate::lab::check_name(NAME)?;
     }
     progress.step("building two clusters of two nodes with two pods each")?;
-    let mut lab = Lab::new(Topology::two_by_two().with_hubs(2))?;
+    let mut lab = Lab::new(Topology::two_by_two().with_hubs(2).joining())?;
     let sniffer = lab.sniffer()?;
-    progress.step("a sniffer is on every underlay link; starting hawser-tunnel, hawser agent and hawser hub on every node")?;
+    progress.step("a sniffer is on every underlay link; starting the hubs, each cluster with a CA of its own; west joins east by invitation")?;
     let shown = show(progress, figures, &mut lab, &sniffer);
     let problems = figures.problems.len() + usize::from(shown.is_err());
     if problems > 0 {
@@ -117,7 +117,9 @@ fn show<W: Write>(
     lab: &mut Lab,
     sniffer: &Sniffer,
 ) -> Result<()> {
-    lab.start()?;
+    lab.start_hubs()?;
+    progress.step("starting hawser-tunnel and hawser agent on every node, which learn of each other from their hubs")?;
+    lab.start_nodes()?;
     progress.step("waiting until every node has shaken hands with every other")?;
     lab.wait_ready(READY)?;
 

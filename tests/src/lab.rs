@@ -26,6 +26,7 @@ mod cable;
 mod configure;
 mod hub;
 mod janitor;
+mod joining;
 mod lifecycle;
 mod manifests;
 mod node;
@@ -99,10 +100,30 @@ impl Lab {
     /// # Errors
     /// When a program is missing or ends by itself.
     pub fn start(&mut self) -> Result<()> {
+        self.start_hubs()?;
+        self.start_nodes()
+    }
+
+    /// The first part of [`Self::start`]: hubs run, and clusters that join by invitation have joined.
+    ///
+    /// # Errors
+    /// When a program is missing or ends by itself, or a hub refuses.
+    pub fn start_hubs(&mut self) -> Result<()> {
         self.configure()?;
         for hub in &mut self.hubs {
             hub.start()?;
         }
+        if self.topology().joining {
+            self.join_clusters()?;
+        }
+        Ok(())
+    }
+
+    /// The second part: tunnel and agent run on every node.
+    ///
+    /// # Errors
+    /// When a program is missing or ends by itself.
+    pub fn start_nodes(&mut self) -> Result<()> {
         for node in &mut self.nodes {
             node.start_keeper()?;
         }

@@ -129,6 +129,7 @@ fn the_bench_of_state_gives_values() -> Result<()> {
         "changes",
         "one-change",
         "churn",
+        "slow",
         "memory",
         "replica",
     ];
@@ -153,6 +154,7 @@ fn the_bench_of_state_gives_values() -> Result<()> {
         ("changes", "hub cores"),
         ("one-change", "bytes"),
         ("churn", "pods"),
+        ("slow", "p99 ms"),
         ("memory", "agent MiB"),
         ("memory", "hub MiB"),
         ("memory", "tunnel MiB"),

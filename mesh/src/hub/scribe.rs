@@ -4,28 +4,24 @@
 
 use super::bump::Claim;
 use super::derive::{Rules, unfit};
-use super::joining::Affair;
 use super::journal::{End, Frame, Live};
+use super::manifest::Catalog;
 use super::manifest::document::Ground;
-use super::manifest::{Catalog, Content, News, Object, ObjectKey, ObjectKind};
-use super::members::{MemberChange, Members};
+use super::members::Members;
 use super::tokens::seconds;
 use super::writer::Writer;
 use crate::config::hub_yaml::HubConfig;
-use crate::io::folder::{Folder, MANIFESTS};
+use crate::io::folder::Folder;
 use crate::io::folder_watch::FolderWatch;
-use crate::io::journal_file::{JournalError, JournalFile};
+use crate::io::journal_file::JournalFile;
 use crate::io::lock::{self, Lock};
 use crate::io::numbers::NumberFiles;
-use crate::io::token_store::{TokenStore, TokenStoreError};
-use crate::record::{Incarnation, Key, Kind, LaneRecord, Record, Version};
-use crate::wire::decode_record;
+use crate::io::token_store::TokenStore;
+use crate::record::{Incarnation, Key, Kind, LaneRecord, Version};
 use heard::Heard;
 use lanes::Announced;
 use peers::Peers;
-use std::collections::{BTreeMap, BTreeSet};
-use std::io;
-use std::path::Path;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant, SystemTime};
@@ -34,7 +30,13 @@ use tokio::sync::mpsc::UnboundedSender;
 mod affairs;
 mod heard;
 mod lanes;
+mod order;
 mod peers;
+mod source;
+mod watch;
+
+pub use order::{JournalFault, ScribeError};
+pub(super) use order::{Order, Report};
 
 /// How long the source must be quiet before it is looked at: files are often written in several steps.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -42,79 +44,6 @@ const SETTLE: Duration = Duration::from_millis(50);
 const UNQUIET: Duration = Duration::from_millis(500);
 /// How often everything is looked at although nothing was heard: not every file system tells of changes.
 const RESCAN: Duration = Duration::from_secs(2);
-
-/// What the scribe is told.
-#[derive(Debug)]
-pub(super) enum Order {
-    /// Something changed in the source.
-    Source,
-    /// Something changed in the journal.
-    Journal,
-    /// Some node's lanes were written.
-    Announced,
-    /// Some replica wrote what it heard of newer states.
-    Heard,
-    /// Some replica wrote of a member that joined or left.
-    Peers,
-    /// Something about members is asked or to be done.
-    Affair(Affair),
-    /// Nobody else writes any more.
-    Locked(Lock),
-    /// The lock cannot be had.
-    Unlockable(io::Error),
-    /// An agent told its node's lanes.
-    Lanes(String, Vec<LaneRecord>),
-    /// Subscribers told this replica, which does not write, of newer states.
-    Ahead(Vec<Claim>),
-    /// Begin another incarnation.
-    Bump(Incarnation),
-    /// End.
-    Stop,
-}
-
-/// What the scribe tells.
-#[derive(Debug)]
-pub(super) enum Report {
-    /// The own cluster's state, once.
-    Own(Live),
-    /// The next change of it.
-    Frame(Frame),
-    /// A member came, changed or left.
-    Member(MemberChange),
-    /// Another replica heard this.
-    Heard(Claim),
-    /// This replica writes from now on.
-    Writes,
-    /// How many objects there are, and what is wrong with others: a line each.
-    Source(usize, Vec<String>),
-    /// It cannot go on.
-    Failed(ScribeError),
-}
-
-/// Why a scribe cannot go on.
-#[derive(Debug, thiserror::Error)]
-pub enum ScribeError {
-    /// The journal is of no use.
-    #[error(transparent)]
-    Journal(#[from] JournalFault),
-    /// The state directory is of no use.
-    #[error("failed to use the state directory")]
-    State(#[from] io::Error),
-    /// Tokens cannot be kept in it.
-    #[error(transparent)]
-    Tokens(#[from] TokenStoreError),
-}
-
-/// What is wrong with the journal.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct JournalFault(JournalError);
-
-impl From<JournalError> for ScribeError {
-    fn from(error: JournalError) -> Self {
-        Self::Journal(JournalFault(error))
-    }
-}
 
 /// The thread's state.
 pub(super) struct Scribe {
@@ -202,45 +131,6 @@ impl Scribe {
         Ok(scribe)
     }
 
-    fn watch(&mut self, orders: Sender<Order>) {
-        let (source, state) = (self.source.path().to_owned(), &self.config.state_directory);
-        let (journal, announced) = (state.join("journal"), state.join("announced"));
-        let (ahead, peers) = (state.join("ahead"), state.join("peers"));
-        let folders = [
-            source.clone(),
-            announced.clone(),
-            ahead.clone(),
-            peers.clone(),
-            state.clone(),
-        ];
-        let heard = move |paths: &[std::path::PathBuf]| {
-            let under = |folder: &Path| {
-                paths.is_empty() || paths.iter().any(|path| path.starts_with(folder))
-            };
-            let orders = [
-                (under(&source), Order::Source),
-                (under(&journal), Order::Journal),
-                (under(&announced), Order::Announced),
-                (under(&ahead), Order::Heard),
-                (under(&peers), Order::Peers),
-            ]
-            .map(|(heard, order)| heard.then(|| orders.send(order)));
-            // The hub has ended.
-            drop(orders);
-        };
-        match FolderWatch::new(heard) {
-            Ok(mut watch) => {
-                for folder in folders {
-                    if let Err(error) = watch.add(&folder) {
-                        tracing::warn!(folder = %folder.display(), %error, "changes are not told; looking every 2 s");
-                    }
-                }
-                self._watch = Some(watch);
-            }
-            Err(error) => tracing::warn!(%error, "changes are not told; looking every 2 s"),
-        }
-    }
-
     /// Works until it is told to stop.
     pub(super) fn run(mut self, orders: &Receiver<Order>) {
         if let Err(error) = self.work(orders) {
@@ -325,143 +215,6 @@ impl Scribe {
             self.told_own = true;
             self.report(Report::Own(self.live.clone()));
         }
-    }
-
-    /// Takes what stood when the process before ended. Who held an ID then, holds it now.
-    fn recall(&mut self) -> Result<(), ScribeError> {
-        let look = self.accepted.look(MANIFESTS)?;
-        let texts = look
-            .files
-            .into_iter()
-            .filter_map(|(name, content)| match content {
-                Content::Text(text) => Some((name, text)),
-                Content::Unchanged | Content::Unreadable(_) => None,
-            });
-        let mut changes = self.catalog.load(texts.collect());
-        for name in self.peers.look()? {
-            let key = peer_key(&name);
-            if self.catalog.get(&key).is_none() {
-                changes.push((key, None));
-            }
-        }
-        let holders = self.holders();
-        changes.sort_by_key(|(key, _)| !holders.contains(&key.name));
-        self.apply(changes);
-        Ok(())
-    }
-
-    fn holders(&self) -> BTreeSet<String> {
-        let members = self.live.records.iter();
-        let members = members.filter(|(key, _)| key.kind() == Some(Kind::Cluster));
-        let names = members.filter_map(|(key, (_, value))| {
-            let Ok(Record::Cluster(cluster)) = decode_record(key, value) else {
-                return None;
-            };
-            Some(cluster.name)
-        });
-        names.collect()
-    }
-
-    fn look(&mut self) {
-        let look = match self.source.look(MANIFESTS) {
-            Ok(look) => {
-                self.source_missing = false;
-                look
-            }
-            Err(error) => {
-                if !self.source_missing {
-                    let folder = self.source.path().display();
-                    tracing::warn!(%folder, %error, "source_unreadable: what stood before, stands");
-                }
-                self.source_missing = true;
-                return;
-            }
-        };
-        let News {
-            changes,
-            complaints,
-            accepted,
-        } = self.catalog.handle_look(look, Instant::now());
-        for complaint in &complaints {
-            tracing::warn!(%complaint, "manifest refused");
-        }
-        let silent = changes.is_empty() && complaints.is_empty() && accepted.is_empty();
-        self.unkept.extend(accepted);
-        self.apply(changes);
-        if !silent {
-            self.report_source();
-        }
-    }
-
-    fn report_source(&self) {
-        let complaints = self.catalog.complaints().map(ToString::to_string);
-        let refused = self.members.refused().map(|(name, why)| {
-            let key = peer_key(name);
-            match self.catalog.place(&key) {
-                Some(place) => format!("{}: line {}: {why}", place.file, place.line),
-                None => format!("{key}: {why}"),
-            }
-        });
-        let crowded = self
-            .writing
-            .iter()
-            .flat_map(|writing| writing.writer.crowded());
-        let crowded = crowded.map(|node| {
-            format!(
-                "Node {node}: spec.podCIDRs: overlaps a prefix of another node; give each its own"
-            )
-        });
-        let joined = self.peers.complaints(|name| self.declares(name));
-        let writing = self.writing.iter();
-        let unfit = writing.flat_map(|writing| writing.writer.complaints());
-        let lines = complaints.chain(joined).chain(refused).chain(crowded);
-        let lines = lines.chain(unfit::lines(unfit)).collect();
-        self.report(Report::Source(self.catalog.len(), lines));
-    }
-
-    fn apply(&mut self, changes: Vec<(ObjectKey, Option<Arc<Object>>)>) {
-        for (key, object) in changes {
-            if key.kind == ObjectKind::ClusterPeer {
-                self.set_member(&key.name);
-            } else if let Some(writing) = &mut self.writing {
-                writing.writer.apply(&key, object.as_deref());
-                writing.dirty = true;
-            }
-        }
-    }
-
-    /// Takes a member as the source says, else as it joined.
-    fn set_member(&mut self, name: &str) {
-        let declared = self.catalog.get(&peer_key(name));
-        let declared = declared.and_then(|object| object.as_cluster_peer());
-        let peer = declared.map(|peer| Arc::new(peer.clone()));
-        let peer = peer.or_else(|| self.peers.get(name).cloned());
-        let before: BTreeSet<String> = self.refused_names();
-        for change in self.members.set(name, peer) {
-            if let Some(writing) = &mut self.writing {
-                let peer = change.peer.as_deref();
-                writing.writer.set_member(change.id, &change.name, peer);
-                writing.dirty = true;
-            }
-            self.report(Report::Member(change));
-        }
-        for (name, why) in self.members.refused() {
-            if !before.contains(name) {
-                tracing::warn!(cluster = name, why, "ClusterPeer refused");
-            }
-        }
-    }
-
-    /// Whether the source has a `ClusterPeer` of that name.
-    fn declares(&self, name: &str) -> bool {
-        self.catalog.get(&peer_key(name)).is_some()
-    }
-
-    fn refused_names(&self) -> BTreeSet<String> {
-        self.members
-            .refused()
-            .map(|(name, _)| name.to_owned())
-            .collect()
     }
 
     /// Nobody else writes any more: goes on where that one ended.
@@ -631,13 +384,5 @@ impl Scribe {
     fn report(&self, report: Report) {
         // The hub ends; so shall we, with the next order.
         let _ = self.reports.send(report);
-    }
-}
-
-fn peer_key(name: &str) -> ObjectKey {
-    ObjectKey {
-        kind: ObjectKind::ClusterPeer,
-        namespace: String::new(),
-        name: name.to_owned(),
     }
 }

@@ -1,5 +1,6 @@
 //! Hubs that are their own CA: what they make, who gets a certificate of them, and who does not.
 
+use crate::mangle::{Dice, mangled};
 use crate::site::{CLUSTERSET, LONG, Site, hawser_hub, until};
 use bytes::Bytes;
 use hawser_mesh::ca::csr::{new_key, request_of};
@@ -9,10 +10,14 @@ use hawser_mesh::enrol::message::{Answer, NodeRequest, Request};
 use hawser_mesh::io::quic::{AskCheck, Tls, ask, connect};
 use hawser_mesh::token::{Pin, Purpose, Secret, Token};
 use hawser_mesh::trust::{Expected, PeerId, Pinned};
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output};
 use std::time::Duration;
+
+/// Malformed requests; the first quarter is for the memory that a hub takes once.
+const REQUESTS: u64 = 1_000;
 
 /// A cluster whose hubs have no certificates but those that they make.
 fn site() -> Site {
@@ -154,6 +159,46 @@ async fn a_node_gets_its_certificate_by_a_token_once() {
     }
     // Neither secret nor token is anywhere in what the hub keeps or says.
     assert!(!hub.log().contains("hawser-node."));
+}
+
+/// Requests that are nearly right, with a token that is good: section 4 of the bad inputs.
+#[tokio::test]
+async fn a_thousand_malformed_requests_get_nothing_and_use_nothing_up() {
+    let site = site();
+    let hub = site.start(0);
+    let token = token(&site, &["n1"]);
+    let key = new_key().unwrap();
+    let good = Request::Node(NodeRequest {
+        secret: token.secret.clone(),
+        name: "n1".to_owned(),
+        csr: request_of(&key).unwrap(),
+    });
+    let mut dice = Dice(11);
+    let (mut names, mut before) = (BTreeMap::<String, u64>::new(), 0);
+    for number in 0..REQUESTS {
+        if number == REQUESTS / 4 {
+            before = hub.resident();
+        }
+        let bytes = loop {
+            let bytes = mangled(&good.encode(), &mut dice);
+            // A field that is newer is skipped, so that much is the same request.
+            if !Request::decode(&bytes).is_ok_and(|request| request == good) {
+                break bytes;
+            }
+        };
+        let answered = ask(&token.hubs, pinned(&token), Bytes::from(bytes)).await;
+        let answer = Answer::decode(&answered.unwrap().answer).unwrap();
+        *names.entry(refused(&answer).to_owned()).or_default() += 1;
+    }
+    let after = hub.resident();
+    println!("{REQUESTS} requests: {names:?}; {before} then {after} bytes resident");
+    let status = hub.status();
+    for (name, count) in &names {
+        assert_eq!(status["handshakes"][name], *count, "{name}: {status}");
+    }
+    assert!(names.len() >= 4, "{names:?}");
+    assert!(after <= before + (4 << 20), "{before} then {after} bytes");
+    certified(enrol(&token, "n1", &key).await, "n1", &key);
 }
 
 #[tokio::test]

@@ -9,6 +9,8 @@ mod agent;
 mod config;
 mod enrolment;
 mod joining;
+#[path = "../mangle/mod.rs"]
+mod mangle;
 mod site;
 mod source;
 mod takeover;

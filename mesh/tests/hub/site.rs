@@ -1,5 +1,6 @@
 //! A cluster on this machine: its CA, its manifests, and hubs as processes.
 
+use crate::mangle::resident;
 use hawser_mesh::ca::{Ca, Issued, LEAF_LIFE, init};
 use hawser_mesh::trust::{Credentials, Trust};
 use serde_json::{Value, json};
@@ -258,6 +259,11 @@ impl Hub {
     pub(crate) fn status(&self) -> Value {
         self.try_status()
             .unwrap_or_else(|| panic!("no status:\n{}", self.log()))
+    }
+
+    /// Bytes of its process that are resident.
+    pub(crate) fn resident(&self) -> u64 {
+        resident(&self.child.id().to_string())
     }
 
     pub(crate) fn log(&self) -> String {

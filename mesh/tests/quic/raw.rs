@@ -9,6 +9,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use std::net::SocketAddr;
@@ -18,6 +19,8 @@ use std::time::Duration;
 /// What it shows and says.
 pub(crate) struct Client {
     pub(crate) certificate: Option<Forged>,
+    /// These bytes in place of that certificate, with its key.
+    pub(crate) shown: Option<CertificateDer<'static>>,
     /// More behind its own.
     pub(crate) chain: Vec<CertificateDer<'static>>,
     pub(crate) alpn: Vec<u8>,
@@ -30,6 +33,7 @@ impl Client {
     pub(crate) fn with(certificate: Forged) -> Self {
         Self {
             certificate: Some(certificate),
+            shown: None,
             chain: Vec::new(),
             alpn: ALPN.to_vec(),
             also: Vec::new(),
@@ -43,11 +47,11 @@ impl Client {
     }
 
     pub(crate) fn tls(&self) -> ClientConfig {
-        let provider = CryptoProvider {
+        let provider = Arc::new(CryptoProvider {
             kx_groups: self.groups.clone(),
             ..(*provider()).clone()
-        };
-        let config = ClientConfig::builder_with_provider(Arc::new(provider))
+        });
+        let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&TLS13])
             .unwrap()
             .dangerous()
@@ -57,8 +61,12 @@ impl Client {
             Some(forged) => {
                 let own = CertificateDer::from_pem_slice(forged.certificate.as_bytes()).unwrap();
                 let key = PrivateKeyDer::from_pem_slice(forged.key.as_bytes()).unwrap();
+                // Nobody looks whether they belong together.
+                let key = provider.key_provider.load_private_key(key).unwrap();
+                let own = self.shown.clone().unwrap_or(own);
                 let chain = std::iter::once(own).chain(self.chain.iter().cloned());
-                config.with_client_auth_cert(chain.collect(), key).unwrap()
+                let certified = CertifiedKey::new(chain.collect(), key);
+                config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)))
             }
         };
         config.alpn_protocols = vec![self.alpn.clone()];

@@ -1,7 +1,6 @@
 //! The hubs of a lab's clusters: on the first nodes of each, with a CA, a state directory and manifests of the cluster's
 //! own.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -145,7 +144,6 @@ impl Lab {
 
     /// Makes CAs, certificates and manifests, and writes hub.yaml of every hub and node.yaml of every node.
     pub(super) fn configure_hubs(&self) -> Result<()> {
-        let mut authorities = BTreeMap::new();
         for cluster in &self.topology().clusters {
             let directory = cluster_directory(self, &cluster.name);
             fs::create_dir_all(&directory)
@@ -159,10 +157,6 @@ impl Lab {
                     authority("node", &["--name", node.name()], &ca, out.as_deref())?;
                 }
             }
-            let path = ca.join("ca.crt");
-            let text = fs::read_to_string(&path)
-                .with_context(|| format!("failed to read {}", path.display()))?;
-            authorities.insert(cluster.name.clone(), text);
         }
         for hub in &self.hubs {
             if !hub.directory.exists() {
@@ -173,7 +167,7 @@ impl Lab {
             self.write_hub_config(hub)?;
         }
         for cluster in &self.topology().clusters {
-            self.write_manifests(&cluster.name, &authorities)?;
+            self.write_manifests(&cluster.name)?;
         }
         for node in self.nodes() {
             node.write_config(&self.learning_config(node))?;
@@ -213,6 +207,7 @@ impl Lab {
             "stateDirectory": self.state_directory(&hub.cluster),
             "source": format!("dir:{}", shared.join("manifests").display()),
             "podCidrs": prefixes.iter().flatten().collect::<Vec<_>>(),
+            "hubs": self.hub_addresses(&hub.cluster),
             "tls": {
                 "ca": shared.join("ca").join("ca.crt"),
                 "certificate": tls.join("tls.crt"),
@@ -224,7 +219,7 @@ impl Lab {
         fs::write(&path, text).with_context(|| format!("failed to write {}", path.display()))
     }
 
-    fn write_manifests(&self, cluster: &str, authorities: &BTreeMap<String, String>) -> Result<()> {
+    fn write_manifests(&self, cluster: &str) -> Result<()> {
         let manifests = self.manifests(cluster)?;
         manifests.namespace(NAMESPACE)?;
         for node in self.nodes_of(cluster) {
@@ -234,8 +229,23 @@ impl Lab {
                 manifests.pod(&manifest_of(pod))?;
             }
         }
+        if self.topology().joining {
+            return Ok(());
+        }
+        self.declare_others(cluster)
+    }
+
+    /// Has a cluster's manifests say that every other one is a member.
+    ///
+    /// # Errors
+    /// When a CA cannot be read, or a manifest not be written.
+    pub fn declare_others(&self, cluster: &str) -> Result<()> {
+        let manifests = self.manifests(cluster)?;
         let others = self.topology().clusters.iter();
         for other in others.filter(|other| other.name != cluster) {
+            let ca = self.authority(&other.name).join("ca.crt");
+            let ca = fs::read_to_string(&ca)
+                .with_context(|| format!("failed to read {}", ca.display()))?;
             manifests.cluster_peer(&ClusterPeer {
                 name: other.name.clone(),
                 id: other.id,
@@ -244,7 +254,7 @@ impl Lab {
                     .filter_map(|family| other.prefix(family))
                     .collect(),
                 hubs: self.hub_addresses(&other.name),
-                ca: authorities.get(&other.name).cloned().unwrap_or_default(),
+                ca,
             })?;
         }
         Ok(())

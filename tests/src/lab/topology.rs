@@ -61,6 +61,10 @@ pub struct Topology {
     /// The network between the nodes.
     #[serde(default)]
     pub underlay: UnderlaySpec,
+    /// Clusters join each other by invitation, as by `hawser invite` and `hawser join`; else their manifests say who is a
+    /// member.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub joining: bool,
 }
 
 /// One cluster of a lab.
@@ -134,6 +138,7 @@ impl Topology {
         Self {
             clusters: vec![cluster("east", 1), cluster("west", 2)],
             underlay: UnderlaySpec::default(),
+            joining: false,
         }
     }
 
@@ -152,6 +157,13 @@ impl Topology {
         for cluster in &mut self.clusters {
             cluster.hubs = replicas;
         }
+        self
+    }
+
+    /// The same clusters, which join each other by invitation.
+    #[must_use]
+    pub const fn joining(mut self) -> Self {
+        self.joining = true;
         self
     }
 
@@ -248,6 +260,9 @@ impl Topology {
             && let Some(without) = self.clusters.iter().position(|cluster| cluster.hubs == 0)
         {
             bail!("clusters[{without}].hubs: 0: all clusters have hubs, or none has");
+        }
+        if self.joining && !self.has_hubs() {
+            bail!("joining: true: clusters without hubs cannot join; give each of them hubs");
         }
         self.underlay.check(&self.node_names())
     }

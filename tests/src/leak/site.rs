@@ -48,6 +48,7 @@ impl Site {
         let topology = Topology {
             clusters: vec![cluster("east", 1), cluster("west", 2)],
             underlay: UnderlaySpec::default(),
+            joining: false,
         };
         let lab = Lab::running(topology)?;
         underlay::spare_link(&lab)?;

@@ -32,8 +32,11 @@ use hawser_tunnel::outbound::Outbound;
 use hawser_tunnel::state::Digest;
 use ipnet::IpNet;
 
-/// The clusters' names; a cluster is known by its place here.
-const NAMES: [&str; 2] = ["east", "west"];
+/// A cluster's name.
+fn name(site: usize) -> &'static str {
+    ["east", "west"][site]
+}
+
 /// Where pods of packets are, behind their node's prefix.
 pub(super) const POD: u8 = 10;
 
@@ -145,13 +148,13 @@ fn records(site: usize) -> Vec<Record> {
     let member = |site: usize| {
         Record::Cluster(Cluster {
             id: cluster_id(site),
-            name: NAMES[site].to_owned(),
+            name: name(site).to_owned(),
             prefixes: vec![pod_cidr(site)],
         })
     };
     let node = Record::Node(Node {
         index: index(),
-        name: format!("{}-1", NAMES[site]),
+        name: format!("{}-1", name(site)),
         prefixes: vec![net(format!("10.{}.1.0/24", second(site)))],
         lanes: lanes(site),
     });
@@ -163,7 +166,7 @@ fn records(site: usize) -> Vec<Record> {
 }
 
 fn config(site: usize) -> NodeConfig {
-    let name = NAMES[site];
+    let name = name(site);
     let text = format!(
         "cluster: {{ name: {name} }}\nnode: {{ name: {name}-1 }}\nunderlay: {{ devices: [eth0] }}\n\
          hub: {{ addresses: ['hub.example:7443'], ca: CA, certificate: CA, key: KEY }}\n"
@@ -288,24 +291,24 @@ impl World {
         for site in 0..2 {
             let own = Cluster {
                 id: cluster_id(site),
-                name: NAMES[site].to_owned(),
+                name: name(site).to_owned(),
                 prefixes: vec![pod_cidr(site)],
             };
             let mut hub = Core::new(own, QuotaLimits::default());
             let at = &mut self.sites[site];
             hub.load_own(&at.journal);
             let other = 1 - site;
-            let mut members = Members::new(cluster_id(site), NAMES[site].to_owned());
+            let mut members = Members::new(cluster_id(site), name(site).to_owned());
             let peer = Arc::new(ClusterPeer {
                 id: cluster_id(other),
                 pod_cidrs: vec![pod_cidr(other)],
                 service_cidrs: Vec::new(),
                 namespaces: None,
                 hubs: vec!["hub.example:1".to_owned()],
-                ca: NAMES[other].to_owned(),
+                ca: name(other).to_owned(),
                 quotas: QuotaLimits::default(),
             });
-            for change in members.set(NAMES[other], Some(peer)) {
+            for change in members.set(name(other), Some(peer)) {
                 hub.set_member(change, self.now);
             }
             if forgetful {
@@ -342,17 +345,14 @@ impl World {
         let session = self.opened;
         self.sessions.insert(session, (subscriber, publisher));
         let id = match subscriber {
-            Speaker::Hub(site) => PeerId::hub(NAMES[site], "hub-0"),
-            Speaker::Node(site) => PeerId::node(NAMES[site], format!("{}-1", NAMES[site])),
+            Speaker::Hub(site) => PeerId::hub(name(site), "hub-0"),
+            Speaker::Node(site) => PeerId::node(name(site), format!("{}-1", name(site))),
         };
         let hub = self.sites[publisher].hub.as_mut().unwrap();
         hub.accepted(session, id).unwrap();
         match subscriber {
             Speaker::Hub(site) => {
-                let publisher = (
-                    cluster_id(publisher),
-                    PeerId::hub(NAMES[publisher], "hub-0"),
-                );
+                let publisher = (cluster_id(publisher), PeerId::hub(name(publisher), "hub-0"));
                 let hub = self.sites[site].hub.as_mut().unwrap();
                 hub.dialed(session, publisher.0, publisher.1, self.now);
             }
@@ -394,7 +394,12 @@ impl World {
                 Action::Announced { lanes: told, .. } => assert_eq!(told, lanes(site)),
                 // Everybody knows whom to dial and whom to trust.
                 Action::Dial { .. } | Action::Trust { .. } | Action::Synced { .. } => {}
-                other => panic!("the hub of {} wants {other:?}", NAMES[site]),
+                Action::Forget { .. }
+                | Action::Hang { .. }
+                | Action::Close { .. }
+                | Action::Bump { .. }
+                | Action::Ahead { .. }
+                | Action::Refused { .. } => panic!("the hub of {}: {action:?}", name(site)),
             }
         }
         let said = std::iter::from_fn(|| hub.poll_transmit(self.now)).collect();

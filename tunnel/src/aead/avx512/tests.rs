@@ -25,7 +25,9 @@ fn keystream(key: &Key, lane: usize, lanes: usize, counter: u64, block: usize) -
 /// Appendix A.1; the last one's nonce is the counter 2^57.
 #[test]
 fn the_keystreams_of_the_rfc_come_out_of_every_lane() {
-    let Some(cpu) = Cpu::detect() else { return };
+    if Cpu::detect().is_none() {
+        return;
+    }
     let zero = [0; 32];
     let (mut one, mut ff) = (zero, zero);
     one[31] = 1;
@@ -73,7 +75,7 @@ fn the_keystreams_of_the_rfc_come_out_of_every_lane() {
         ),
     ];
     for (key, counter, block, stream) in vectors {
-        let key = Key::new(&key, cpu);
+        let key = Key::new(&key);
         for lane in 0..chacha20::MOST {
             let lanes = if lane < 16 { [16, 32] } else { [32, 32] };
             for lanes in lanes {
