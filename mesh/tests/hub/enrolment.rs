@@ -3,7 +3,7 @@
 use crate::mangle::{Dice, mangled};
 use crate::site::{CLUSTERSET, LONG, Site, hawser_hub, until};
 use bytes::Bytes;
-use hawser_mesh::ca::csr::{new_key, request_of};
+use hawser_mesh::ca::csr::{Csr, new_key, request_of};
 use hawser_mesh::ca::show;
 use hawser_mesh::enrol::certified::Certified;
 use hawser_mesh::enrol::message::{Answer, NodeRequest, Request};
@@ -161,6 +161,16 @@ async fn a_node_gets_its_certificate_by_a_token_once() {
     assert!(!hub.log().contains("hawser-node."));
 }
 
+/// What a node's request comes to: whose name, by which token, for which key. A newer field, or what a signing request says
+/// beside its key, makes no other request of it.
+fn meaning(bytes: &[u8]) -> Option<(Secret, String, String)> {
+    let Ok(Request::Node(node)) = Request::decode(bytes) else {
+        return None;
+    };
+    let csr = Csr::parse(&node.csr).ok()?;
+    Some((node.secret, node.name, csr.fingerprint()))
+}
+
 /// Requests that are nearly right, with a token that is good: section 4 of the bad inputs.
 #[tokio::test]
 async fn a_thousand_malformed_requests_get_nothing_and_use_nothing_up() {
@@ -181,8 +191,7 @@ async fn a_thousand_malformed_requests_get_nothing_and_use_nothing_up() {
         }
         let bytes = loop {
             let bytes = mangled(&good.encode(), &mut dice);
-            // A field that is newer is skipped, so that much is the same request.
-            if !Request::decode(&bytes).is_ok_and(|request| request == good) {
+            if meaning(&bytes).is_none_or(|it| Some(it) != meaning(&good.encode())) {
                 break bytes;
             }
         };
