@@ -1,5 +1,5 @@
 //! Certificates that are nearly right, or nothing at all, by the thousand: none is taken, each has a reason, memory stays,
-//! and whoever does all right is served (section 4 of the bad inputs: certificates).
+//! and whoever does all right is served (T18).
 //!
 //! A program of its own, because it looks at its own memory.
 #![expect(
@@ -22,7 +22,7 @@ use rustls::pki_types::pem::PemObject as _;
 use std::net::SocketAddr;
 
 /// How many. What ended is remembered for some seconds, so memory is looked at when half of them have been.
-const COUNT: u64 = 4_000;
+const COUNT: u64 = 10_000;
 /// How much more it may have after the rest.
 const MORE: u64 = 4 << 20;
 

@@ -8,6 +8,8 @@ use serde_json::Value;
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than an agent or a hub waits with anything.
+const STIRRED: Duration = Duration::from_secs(3);
 /// Packets a second, all pairs together.
 const RATE: u32 = 1_000;
 
@@ -94,6 +96,8 @@ fn three_clusters_join_by_invitation_and_manifests_that_say_the_same_change_noth
         declared == joined,
         "by invitation: {joined:?}\nby manifests: {declared:?}"
     );
+    // Whatever that stirs up would show by now.
+    std::thread::sleep(STIRRED);
     let report = load.stop()?;
     report.check()?;
     ensure!(

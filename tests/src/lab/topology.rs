@@ -386,6 +386,10 @@ mod tests {
                 "clusters[1].hubs: 0: all clusters have hubs, or none has",
             ),
             (
+                "clusters: [{name: e, id: 1, nodes: 1, pods: 1}]\njoining: true",
+                "joining: true: clusters without hubs cannot join; give each of them hubs",
+            ),
+            (
                 "clusters: [{name: e, id: 1, nodes: 1, pods: 1}]\nunderlay: {mtu: 1000}",
                 "underlay.mtu: 1000: must be 1280 to 65535",
             ),
@@ -422,6 +426,9 @@ mod tests {
         let topology = Topology::two_by_two().with_underlay(Family::V6, 9000);
         let yaml = serde_saphyr::to_string(&topology).unwrap();
         assert_eq!(Topology::parse(&yaml).unwrap(), topology);
+        let joining = topology.clone().with_hubs(1).joining();
+        let yaml = serde_saphyr::to_string(&joining).unwrap();
+        assert_eq!(Topology::parse(&yaml).unwrap(), joining);
         let wired = topology.wired(7);
         let yaml = serde_saphyr::to_string(&wired).unwrap();
         assert_eq!(Topology::parse(&yaml).unwrap(), wired);
