@@ -130,6 +130,7 @@ fn the_bench_of_state_gives_values() -> Result<()> {
         "one-change",
         "churn",
         "slow",
+        "flood",
         "memory",
         "replica",
     ];
@@ -155,6 +156,7 @@ fn the_bench_of_state_gives_values() -> Result<()> {
         ("one-change", "bytes"),
         ("churn", "pods"),
         ("slow", "p99 ms"),
+        ("flood", "p99 to calm"),
         ("memory", "agent MiB"),
         ("memory", "hub MiB"),
         ("memory", "tunnel MiB"),

@@ -19,6 +19,7 @@ mod churn;
 mod cold;
 mod far;
 mod figures;
+mod flood;
 mod guest;
 mod measurement;
 mod population;
@@ -122,6 +123,9 @@ impl Bench for Sync {
              | {} | the same as `{}` beside {} more connections of agents of the same cluster that ask for all endpoints, \
              keep the connection alive and do not read: a third of them never, the others not after they have heard \
              everything once; memory that the hub has resident (VmRSS) then, less that before they connected |\n\
+             | {} | the same as `{}` twice: the second time while one more cluster changes {} endpoints a second, which is far \
+             more than its quota, and has used up what that allows at once; both times the others' changes alone, and of the second to the first; memory of the hub \
+             (VmRSS) afterwards, less that before |\n\
              | {} | most memory that each process ever had resident (VmHWM), after all that |\n\
              | {} | there are two hubs, and the one that serves the agent is killed (SIGKILL): from then until the agent \
              says that it follows the other and has every origin in whole; its bytes until then and until it has heard \
@@ -138,6 +142,9 @@ impl Bench for Sync {
             measurement::SLOW,
             measurement::CHANGES,
             slow::READERS,
+            measurement::FLOOD,
+            measurement::CHANGES,
+            flood::RATE,
             measurement::MEMORY,
             measurement::REPLICA,
             measurement::COLD,

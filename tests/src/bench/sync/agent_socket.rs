@@ -16,6 +16,7 @@ use hawser_mesh::record::{Key, Version};
 use hawser_tunnel::node::ClusterId;
 
 use super::far::Written;
+use super::population::NAMESPACE;
 
 /// Endpoints of services, as the agent is asked for them.
 const ENDPOINTS: &str = "endpoint:s";
@@ -65,10 +66,10 @@ impl AgentSocket {
         }
     }
 
-    /// Every event of endpoints of services from now on.
+    /// Every event of endpoints of services from now on, those of a flood left out.
     pub(super) fn watch(&self) -> Result<Watch> {
         let stream = self.ask(&Request::Watch {
-            prefixes: vec![ENDPOINTS.to_owned()],
+            prefixes: vec![format!("{ENDPOINTS}{NAMESPACE}")],
             values: false,
         })?;
         let own = stream.try_clone().context("failed to share a socket")?;

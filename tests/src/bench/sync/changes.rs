@@ -16,9 +16,14 @@ use crate::bench::sample::Values;
 pub(super) const RATE: u32 = 325;
 
 pub(super) fn measure(site: &mut Site, seconds: u32) -> Result<(Values, Usage)> {
+    site.settle()?;
+    measure_busy(site, seconds)
+}
+
+/// The same while the agent has something else to do.
+pub(super) fn measure_busy(site: &mut Site, seconds: u32) -> Result<(Values, Usage)> {
     let turns = site.next_turns(RATE * seconds)?;
     let processes = [site.agent()?, site.hub()?, site.tunnel()?];
-    site.settle()?;
     let watch = site.watch()?;
     let spent = || -> Result<Vec<f64>> { processes.into_iter().map(processor_time).collect() };
     let ((written, costs), usage) = Meter::new(Vec::new()).measure(|| {

@@ -15,7 +15,7 @@ use hawser_tunnel::node::ClusterId;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
-use super::population::{Change, FIRST_NODE_PORT, Population};
+use super::population::{Change, FIRST_NODE_PORT, FLOODING, Population};
 use super::size::Size;
 use crate::io::Netns;
 use crate::lab::ClusterPeer;
@@ -47,6 +47,30 @@ pub(super) struct Written {
     pub(super) keys: Vec<Key>,
     /// The state afterwards.
     pub(super) version: Version,
+}
+
+/// A cluster whose endpoints become unready and ready in turn, as fast as one likes.
+#[derive(Debug)]
+pub(super) struct Flood {
+    population: Population,
+    orders: UnboundedSender<Order>,
+    turn: u32,
+}
+
+impl Flood {
+    /// Has so many change, in one revision, and tells `tell` when that is written.
+    pub(super) fn write(&mut self, count: u32, tell: &mpsc::Sender<Written>) -> Result<()> {
+        let turn = |number: u32| {
+            let ready = number / FLOODING % 2 == 1;
+            self.population.flood(number, ready)
+        };
+        let changes = (self.turn..).take(count as usize).map(turn);
+        let changes = changes.collect::<Result<Vec<_>>>()?;
+        self.turn = self.turn.wrapping_add(count);
+        let tell = tell.clone();
+        let order = self.orders.send(Order { changes, tell });
+        order.map_err(|_| anyhow!("the flooding cluster has ended"))
+    }
 }
 
 /// The clusters. Dropping it ends them.
@@ -157,6 +181,18 @@ impl Far {
         self.order(cluster, changes, &tell)?;
         drop(tell);
         told.recv().context("the cluster has ended")
+    }
+
+    /// One of them, to write without end.
+    pub(super) fn flood(&self, cluster: usize) -> Result<Flood> {
+        let population = self.populations.get(cluster).copied();
+        let orders = self.orders.get(cluster).cloned();
+        let (population, orders) = population.zip(orders).context("no such cluster")?;
+        Ok(Flood {
+            population,
+            orders,
+            turn: 0,
+        })
     }
 
     /// The state of each.

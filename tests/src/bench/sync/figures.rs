@@ -4,8 +4,9 @@ use anyhow::Result;
 
 use super::VARIANT;
 use super::measurement::{
-    AGENT_CORES, AGENT_PEAK, BYTES, CHANGES, CHURN, COLD, HUB_CORES, HUB_MORE, HUB_PEAK, MEDIAN,
-    MEMORY, ONE_CHANGE, REPLICA, SECONDS, SHARE, SLOW, SNAPSHOT, TAIL, TUNNEL_CORES, TUNNEL_PEAK,
+    AGENT_CORES, AGENT_PEAK, BYTES, CHANGES, CHURN, COLD, FLOOD, HUB_CORES, HUB_MORE, HUB_PEAK,
+    MEDIAN, MEDIANS, MEMORY, ONE_CHANGE, REPLICA, SECONDS, SHARE, SLOW, SNAPSHOT, TAIL, TAILS,
+    TUNNEL_CORES, TUNNEL_PEAK,
 };
 use super::size::{BOUNDS, CURVE, TEN};
 use crate::bench::figure::{Bound, Figure};
@@ -21,7 +22,7 @@ type Value = (
 );
 
 /// What is measured in every size; the bounds are of [`BOUNDS`] alone.
-const VALUES: [Value; 18] = [
+const VALUES: [Value; 21] = [
     (
         "cold start of an agent",
         COLD,
@@ -95,6 +96,27 @@ const VALUES: [Value; 18] = [
     (
         "hub memory for agents that do not read",
         SLOW,
+        HUB_MORE,
+        "MiB",
+        Bound::AtMost(32.0, 16.0),
+    ),
+    (
+        "change to visible beside a flood to that without, p50",
+        FLOOD,
+        MEDIANS,
+        "ratio",
+        Bound::AtMost(2.0, 1.5),
+    ),
+    (
+        "change to visible beside a flood to that without, p99",
+        FLOOD,
+        TAILS,
+        "ratio",
+        Bound::AtMost(2.0, 1.5),
+    ),
+    (
+        "hub memory for a flood",
+        FLOOD,
         HUB_MORE,
         "MiB",
         Bound::AtMost(32.0, 16.0),
@@ -205,6 +227,9 @@ mod tests {
             (SLOW, MEDIAN, 50.0),
             (SLOW, TAIL, 250.0),
             (SLOW, HUB_MORE, 32.0),
+            (FLOOD, MEDIANS, 2.0),
+            (FLOOD, TAILS, 2.0),
+            (FLOOD, HUB_MORE, 32.0),
             (REPLICA, SECONDS, 2.0),
             (REPLICA, SHARE, 0.05),
         ];
@@ -222,15 +247,15 @@ mod tests {
             let figures = figures(&series(BOUNDS, more)).unwrap();
             figures.iter().filter(|figure| figure.is_short()).count()
         };
-        assert_eq!((short(0.0), short(0.01)), (0, 13));
+        assert_eq!((short(0.0), short(0.01)), (0, 16));
         assert_eq!(missing(&series(BOUNDS, 0.0)), [""; 0]);
     }
 
     #[test]
     fn bounds_are_of_one_size() {
         let figures = figures(&series(CURVE, 1000.0)).unwrap();
-        assert_eq!(figures.len(), 13);
+        assert_eq!(figures.len(), 16);
         assert!(figures.iter().all(|figure| figure.bound == Bound::Nothing));
-        assert_eq!(missing(&series(CURVE, 0.0)).len(), 13);
+        assert_eq!(missing(&series(CURVE, 0.0)).len(), 16);
     }
 }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::site::Site;
-use super::{change_bytes, changes, churn, cold, replica, slow};
+use super::{change_bytes, changes, churn, cold, flood, replica, slow};
 use crate::bench::meter::{Usage, peak_memory, resident_memory};
 use crate::bench::sample::Values;
 
@@ -22,6 +22,8 @@ pub(super) enum Measurement {
     Churn,
     /// Endpoints change, and other agents of the same hub do not read.
     Slow,
+    /// Endpoints change, and one cluster changes far more than it may.
+    Flood,
     /// The hub that serves the agent dies, and there is another.
     Replica,
 }
@@ -32,10 +34,13 @@ pub(super) const MEMORY: &str = "memory";
 pub(super) const ONE_CHANGE: &str = "one-change";
 pub(super) const CHURN: &str = "churn";
 pub(super) const SLOW: &str = "slow";
+pub(super) const FLOOD: &str = "flood";
 pub(super) const REPLICA: &str = "replica";
 
 /// The names, in the order in which a round has them: memory is looked at before a second hub takes its share.
-pub(super) const NAMES: [&str; 7] = [COLD, CHANGES, ONE_CHANGE, CHURN, SLOW, MEMORY, REPLICA];
+pub(super) const NAMES: [&str; 8] = [
+    COLD, CHANGES, ONE_CHANGE, CHURN, SLOW, FLOOD, MEMORY, REPLICA,
+];
 
 // What values are called.
 pub(super) const SECONDS: &str = "s";
@@ -53,6 +58,8 @@ pub(super) const TUNNEL_PEAK: &str = "tunnel MiB";
 pub(super) const BYTES: &str = "bytes";
 pub(super) const GROSS: &str = "bytes, idle traffic included";
 pub(super) const HUB_MORE: &str = "hub MiB more";
+pub(super) const MEDIANS: &str = "p50 to calm";
+pub(super) const TAILS: &str = "p99 to calm";
 pub(super) const PODS: &str = "pods";
 pub(super) const SHARE: &str = "of a snapshot";
 
@@ -66,6 +73,7 @@ impl Measurement {
             ONE_CHANGE => Self::OneChange,
             CHURN => Self::Churn,
             SLOW => Self::Slow,
+            FLOOD => Self::Flood,
             REPLICA => Self::Replica,
             _ => return None,
         })
@@ -80,6 +88,7 @@ impl Measurement {
             Self::OneChange => ONE_CHANGE,
             Self::Churn => CHURN,
             Self::Slow => SLOW,
+            Self::Flood => FLOOD,
             Self::Replica => REPLICA,
         }
     }
@@ -98,6 +107,7 @@ impl Measurement {
             Self::OneChange => change_bytes::measure(site, seconds),
             Self::Churn => churn::measure(site),
             Self::Slow => slow::measure(site, seconds),
+            Self::Flood => flood::measure(site, seconds),
             Self::Replica => replica::measure(site),
         }
     }

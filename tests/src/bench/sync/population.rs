@@ -25,7 +25,11 @@ const PODS: u32 = 0x6440_0000;
 /// Bits of a cluster's pod prefix, and of a node's.
 const BITS: [u8; 2] = [19, 26];
 /// The namespace of every service.
-const NAMESPACE: &str = "shop";
+pub(super) const NAMESPACE: &str = "shop";
+/// The namespace of a flood, and its service.
+const FLOOD: &str = "flood";
+/// Endpoints of a flood.
+pub(super) const FLOODING: u32 = 1_000;
 /// The service of many backends.
 const LARGE: &str = "catalog";
 /// Of what Kubernetes makes the ends of names.
@@ -90,6 +94,19 @@ impl Population {
             .chain(backends)
             .map(|record| record.map(|record| (record.key(), encode_record(&record))))
             .collect()
+    }
+
+    /// One of [`FLOODING`] endpoints that nobody waits for, in another namespace, becomes ready or is so no more.
+    pub(super) fn flood(self, number: u32, ready: bool) -> Result<Change> {
+        let identity = identity(self.size.services())?;
+        let mut record = self.member(number % FLOODING, FLOOD, identity, ready)?;
+        if let Record::Endpoint(endpoint) = &mut record {
+            endpoint.scope = Scope::Service {
+                namespace: FLOOD.to_owned(),
+                name: FLOOD.to_owned(),
+            };
+        }
+        Ok(upsert(&record))
     }
 
     /// Backends of its large service, if it has one.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use super::agent_socket::{AgentSocket, Watch};
-use super::far::{Far, Written};
+use super::far::{Far, Flood, Written};
 use super::guest::Guest;
 use super::population::Change;
 use super::size::Size;
@@ -164,6 +164,12 @@ impl Site {
         })
     }
 
+    /// Waits until everything that was written is known, and the agent idle.
+    pub(super) fn wait_calm(&self) -> Result<()> {
+        self.wait_complete(READY)?;
+        self.settle()
+    }
+
     /// Waits until the agent has every other cluster in whole, at the version that it is at now.
     pub(super) fn wait_complete(&self, patience: Duration) -> Result<()> {
         let wanted = self.far.versions()?;
@@ -183,7 +189,8 @@ impl Site {
     /// The next endpoints to change, each of another cluster than the one before: the cluster, and its change. None comes
     /// twice in `count` changes.
     pub(super) fn next_turns(&mut self, count: u32) -> Result<Vec<(usize, Change)>> {
-        let clusters = u64::from(self.size.clusters());
+        // The last one is left to floods.
+        let clusters = u64::from(self.size.clusters()) - 1;
         let endpoints = u64::from(self.size.endpoints());
         ensure!(
             u64::from(count) <= clusters * endpoints,
@@ -193,7 +200,7 @@ impl Site {
         (0..count)
             .map(|_| {
                 let cluster = self.turn;
-                self.turn = (cluster + 1) % self.turns.len();
+                self.turn = (cluster + 1) % (self.turns.len() - 1);
                 Ok((cluster, self.next_turn_of(cluster)?))
             })
             .collect()
@@ -220,6 +227,11 @@ impl Site {
         self.backend_turns += 1;
         let ready = turn / backends % 2 == 1;
         population.turn_backend(u32::try_from(turn % backends)?, ready)
+    }
+
+    /// The cluster that is left to it, as one that writes without end.
+    pub(super) fn flood(&self) -> Result<Flood> {
+        self.far.flood(usize::from(self.size.clusters()) - 1)
     }
 
     /// One endpoint changes, and the agent has told of it.
