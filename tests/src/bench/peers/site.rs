@@ -96,7 +96,9 @@ impl Site {
         node.start_agent()?;
         let node = lab.node(NODES[0]);
         wait_until("the agent has set up the node", READY, || {
-            node.route_pods().map(|()| true)
+            node.route_pods()?;
+            // Routes come first; the data plane is told behind them.
+            Ok(node.status()?["revision"]["number"].is_u64())
         })?;
         route_cluster(node)?;
         // The agent would take the crowd for a mistake.
