@@ -1,7 +1,8 @@
 //! All hubs are away for ten minutes of virtual time (F21, I4): nodes go on, and the return of hubs is no news to them.
 //!
-//! Hubs, agents and data planes are the product's own state machines, and every packet goes through them; only sockets,
-//! disks and the clock are the test's. `hubs.rs` does the same for a minute with processes.
+//! Hubs' cores, agents' followers and data planes are the product's own state machines, and every packet goes through them.
+//! Sockets, disks, the clock, whom to dial, and what manifests come to are the test's; messages arrive at once. `hubs.rs`
+//! does the same for a minute with processes.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::time::Duration;
