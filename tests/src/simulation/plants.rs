@@ -49,9 +49,25 @@ pub fn build() -> Result<PathBuf> {
     let copy = target.join("plants");
     copy_folder(&root.join("mesh"), &copy.join("mesh"))?;
     plant(&copy.join("mesh/src"))?;
-    for name in ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml"] {
-        write(&copy.join(name), &fs::read(root.join(name))?)?;
+    // Cargo knows the packages of a workspace by name and version, not by where they are: without a version of its own the
+    // copy's would be taken for the product's in the next build.
+    let version = concat!("version = \"", env!("CARGO_PKG_VERSION"), "\"");
+    let own = concat!("version = \"", env!("CARGO_PKG_VERSION"), "-plants\"");
+    let manifest = fs::read_to_string(root.join("Cargo.toml"))?;
+    write(
+        &copy.join("Cargo.toml"),
+        manifest.replacen(version, own, 1).as_bytes(),
+    )?;
+    let mut lock = fs::read_to_string(root.join("Cargo.lock"))?;
+    for name in ["hawser-mesh", "hawser-tests", "hawser-tunnel"] {
+        let package = format!("name = \"{name}\"\n");
+        let (before, after) = (format!("{package}{version}"), format!("{package}{own}"));
+        ensure!(lock.contains(&before), "{name} is not in Cargo.lock");
+        lock = lock.replace(&before, &after);
     }
+    write(&copy.join("Cargo.lock"), lock.as_bytes())?;
+    let toolchain = "rust-toolchain.toml";
+    write(&copy.join(toolchain), &fs::read(root.join(toolchain))?)?;
     link(&root.join("tunnel"), &copy.join("tunnel"))?;
     link(&root.join("tests/src"), &copy.join("tests/src"))?;
     let manifest = fs::read_to_string(root.join("tests/Cargo.toml"))?;
