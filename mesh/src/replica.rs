@@ -472,12 +472,7 @@ impl Replica {
 
     /// The next message to send, if any. Sessions take turns.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
-        if self.tick != self.shelf.touched.tick() {
-            self.tick = self.shelf.touched.tick();
-            let publishers = self.sessions.iter();
-            let publishers = publishers.filter(|(_, s)| matches!(s.side, Side::Publisher(_)));
-            self.awake.extend(publishers.map(|(&id, _)| id));
-        }
+        self.wake_readers();
         loop {
             let id = next_after(&self.awake, self.turn)?;
             let session = self.sessions.get_mut(&id);
@@ -496,6 +491,25 @@ impl Replica {
                 bytes,
             });
         }
+    }
+
+    /// Wakes who reads an origin that was touched. Hubs of other clusters read our own alone: what those clusters say,
+    /// however much it is, wakes our agents.
+    fn wake_readers(&mut self) {
+        let touched = &self.shelf.touched;
+        if self.tick == touched.tick() {
+            return;
+        }
+        let own = touched
+            .since(self.tick)
+            .any(|origin| self.shelf.own == Some(origin));
+        self.tick = touched.tick();
+        let reads = |session: &Session| match &session.side {
+            Side::Publisher(publisher) => own || publisher.reads_others(),
+            Side::Subscriber(_) => false,
+        };
+        let readers = self.sessions.iter().filter(|(_, session)| reads(session));
+        self.awake.extend(readers.map(|(&id, _)| id));
     }
 
     /// The next event, if any.

@@ -36,6 +36,9 @@ use std::{ops::Range, thread};
 
 use violation::Violation;
 
+/// Between two that are said to have begun.
+const PROGRESS: u64 = 500;
+
 /// What there was in a world.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
@@ -92,12 +95,16 @@ fn text(payload: &(dyn Any + Send)) -> String {
         .unwrap_or_else(|| "without a message".to_owned())
 }
 
-/// Plays the stories of some seeds on several threads. Returns how many there were, or the least seed that failed of
-/// those that were played.
+/// Plays the stories of some seeds on several threads; says now and then how many were begun. Returns how many there
+/// were, or the least seed that failed of those that were played.
 ///
 /// # Errors
 /// The seed, and how its story ends.
-pub fn run_seeds(seeds: Range<u64>, threads: usize) -> Result<u64, (u64, Broken)> {
+pub fn run_seeds(
+    seeds: Range<u64>,
+    threads: usize,
+    progress: impl Fn(u64) + Sync,
+) -> Result<u64, (u64, Broken)> {
     let next = AtomicU64::new(seeds.start);
     let failed = AtomicU64::new(u64::MAX);
     let play = || {
@@ -106,6 +113,10 @@ pub fn run_seeds(seeds: Range<u64>, threads: usize) -> Result<u64, (u64, Broken)
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= seeds.end || seed > failed.load(Ordering::Relaxed) {
                 return first;
+            }
+            let begun = seed - seeds.start;
+            if begun > 0 && begun.is_multiple_of(PROGRESS) {
+                progress(begun);
             }
             if let Outcome::Broken(broken) = run(&Story::of(seed)) {
                 failed.fetch_min(seed, Ordering::Relaxed);

@@ -84,6 +84,18 @@ fn built_from(package: &str) -> BTreeSet<String> {
         .collect()
 }
 
+/// Packages and their features, as a selection of what can be built has them.
+fn libraries(selection: &[&str], kinds: &str) -> BTreeSet<String> {
+    let form = [
+        "tree", "--prefix", "none", "--format", "{p} {f}", "-e", kinds,
+    ];
+    let tree = cargo(&[&form, selection].concat());
+    let lines = tree.lines();
+    lines
+        .map(|line| line.trim_end_matches(" (*)").to_owned())
+        .collect()
+}
+
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -156,6 +168,28 @@ fn only_the_tunnels_tests_know_another_wireguard_and_only_the_mesh_speaks_rtnetl
             .filter_map(|line| line.split_whitespace().next())
             .collect();
         assert_eq!(users, BTreeSet::from([owner]), "users of {package}");
+    }
+}
+
+/// Otherwise each would be built twice, the product's crates too.
+#[test]
+fn programs_and_tests_are_built_of_the_same_libraries() {
+    let all = libraries(&["--workspace"], "normal,build,dev");
+    for (selection, kinds) in [
+        (&["--workspace"][..], "normal,build"),
+        (
+            &["--workspace", "--exclude", "hawser-tests"],
+            "normal,build,dev",
+        ),
+        (&["-p", "hawser-tests"], "normal,build"),
+        (&["-p", "hawser-tests"], "normal,build,dev"),
+    ] {
+        let some = libraries(selection, kinds);
+        let others: Vec<&String> = some.difference(&all).collect();
+        assert!(
+            others.is_empty() && !some.is_empty(),
+            "{selection:?} is built of others: {others:?}; features belong into tests/Cargo.toml or the workspace"
+        );
     }
 }
 

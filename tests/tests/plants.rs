@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Instant;
 
+use hawser_tests::say;
 use hawser_tests::simulation::plants::{PLANTS, VARIABLE, build};
 
 /// A plant must be found among so many seeds.
@@ -29,7 +30,7 @@ fn every_planted_bug_is_found() {
         let (code, said) = play(Some(plant.name), SEEDS);
         let line = said.lines().next().unwrap_or_default();
         let seconds = begin.elapsed().as_secs_f64();
-        println!("{:<32} {line} ({seconds:.1} s)", plant.name);
+        say(format_args!("{:<32} {line} ({seconds:.1} s)", plant.name));
         if code != Some(1) || !line.contains(" broke ") {
             missed.push(plant.name);
         }

@@ -5,7 +5,12 @@ use std::panic;
 use std::time::Instant;
 
 use hawser_tests::depth::rounds;
+use hawser_tests::say;
 use hawser_tests::simulation::{Story, explain, run_seeds};
+
+/// A world is many small things that come and go.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Seeds of a run of CI, and of a soak.
 const SEEDS: (u32, u32) = (5_000, 100_000);
@@ -23,7 +28,7 @@ fn whatever_fails_nobody_holds_what_was_not_said_and_all_agree_once_it_heals() {
     let hook = panic::take_hook();
     // Panics of worlds are told by their seed.
     panic::set_hook(Box::new(|_| {}));
-    let end = run_seeds(0..seeds, 2);
+    let end = run_seeds(0..seeds, 2, |begun| say(format_args!("{begun} seeds")));
     let failure = end
         .err()
         .map(|(seed, broken)| (seed, broken, explain(seed)));
@@ -35,7 +40,10 @@ fn whatever_fails_nobody_holds_what_was_not_said_and_all_agree_once_it_heals() {
             broken.name()
         );
     }
-    println!("{seeds} seeds in {:.1} s", begin.elapsed().as_secs_f64());
+    say(format_args!(
+        "{seeds} seeds in {:.1} s",
+        begin.elapsed().as_secs_f64()
+    ));
 }
 
 #[test]

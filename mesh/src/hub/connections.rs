@@ -27,6 +27,16 @@ pub(super) enum Input {
     Dialed(ClusterId, Box<Connection>),
 }
 
+impl Input {
+    /// How many bytes came with it.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Message(_, _, bytes) => bytes.len(),
+            Self::Writable(..) | Self::Ended(..) | Self::Dialed(..) => 0,
+        }
+    }
+}
+
 /// All of them.
 #[derive(Debug)]
 pub(super) struct Connections {

@@ -28,8 +28,10 @@ mod operator;
 
 /// How often certificates are looked at: they are renewed hours before they end.
 const RENEWAL: Duration = Duration::from_secs(5);
-/// How much is taken in before answers go out: what came together is answered together.
+/// How many inputs are taken in before answers go out: what came together is answered together.
 const BATCH: usize = 256;
+/// And how many bytes: whoever says much does not keep others waiting.
+const BATCH_BYTES: usize = 64 << 10;
 
 /// Why a hub ended or did not start.
 #[derive(Debug, thiserror::Error)]
@@ -218,14 +220,13 @@ impl Hub {
             let deadline = self.core.poll_timeout().map(tokio::time::Instant::from_std);
             tokio::select! {
                 input = self.inputs.recv() => {
-                    let mut next = input;
-                    for _ in 0..BATCH {
+                    let (mut next, mut bytes) = (input, 0);
+                    for left in (0..BATCH).rev() {
                         let Some(input) = next else { break };
+                        bytes += input.len();
                         self.take(input);
-                        next = self.inputs.try_recv().ok();
-                    }
-                    if let Some(input) = next {
-                        self.take(input);
+                        let goes_on = left > 0 && bytes < BATCH_BYTES;
+                        next = goes_on.then(|| self.inputs.try_recv().ok()).flatten();
                     }
                 }
                 report = self.reports.recv() => match report {

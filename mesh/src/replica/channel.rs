@@ -13,8 +13,11 @@ use bytes::Bytes;
 use hawser_tunnel::node::ClusterId;
 use std::time::{Duration, Instant};
 
-/// The length at which a delta is closed, in bytes: a few hundred records, so that others have their turn.
+/// The length at which a delta is closed, in bytes: a few hundred records.
 const DELTA_BYTES: usize = 64 << 10;
+
+/// The same where origins share a stream: all parts of one that are on their way are what a change of another waits for.
+const SHARED_DELTA_BYTES: usize = 8 << 10;
 
 /// Changes of one revision are never parted. If there are more bytes of them, the states are compared instead.
 const MAX_GROUP_BYTES: usize = 512 << 10;
@@ -370,7 +373,12 @@ impl Channel {
             if let Some(step) = self.wait_for(owner, Stream::Changes) {
                 return Some(step);
             }
-            let Some((changes, to)) = gather(store, owner.filter, after) else {
+            let most = if owner.serves {
+                DELTA_BYTES
+            } else {
+                SHARED_DELTA_BYTES
+            };
+            let Some((changes, to)) = gather(store, owner.filter, after, most) else {
                 self.phase = Phase::Ask;
                 return None;
             };
@@ -487,14 +495,20 @@ impl Filling {
     }
 }
 
-/// Changes for one delta and the revision that they lead to; `None`: those of one revision are too many.
-fn gather(store: &Store, filter: &Filter, after: Revision) -> Option<(Vec<Change>, Revision)> {
+/// Changes for one delta, which is closed at `most` bytes, and the revision that they lead to; `None`: those of one
+/// revision are too many.
+fn gather(
+    store: &Store,
+    filter: &Filter,
+    after: Revision,
+    most: usize,
+) -> Option<(Vec<Change>, Revision)> {
     let (mut changes, mut size) = (Vec::new(), 0);
     // Where the group of the newest revision begins: changes, bytes.
     let mut group = (0, 0, after);
     for (revision, key, value) in store.changes(after) {
         if revision != group.2 {
-            if size >= DELTA_BYTES {
+            if size >= most {
                 return Some((changes, group.2));
             }
             group = (changes.len(), size, revision);

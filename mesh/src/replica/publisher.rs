@@ -144,11 +144,13 @@ impl Publisher {
         }
     }
 
+    /// Whether other origins than our own are shown.
+    pub(super) fn reads_others(&self) -> bool {
+        matches!(self.to, Audience::OwnAgent { .. })
+    }
+
     fn may_see(&self, shelf: &Shelf, origin: ClusterId) -> bool {
-        match self.to {
-            Audience::OwnAgent { .. } => true,
-            Audience::OtherHub { .. } => shelf.own == Some(origin),
-        }
+        self.reads_others() || shelf.own == Some(origin)
     }
 
     fn digests(&mut self, shelf: &mut Shelf, digests: Digests) -> Result<(), Reject> {

@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// A world is many small things that come and go.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     hawser_tests::simulation::command::main()
 }

@@ -50,11 +50,14 @@ pub(super) const WAYS: &[Way] = &[
         mistake: "a routing daemon that learnt the pod prefixes from the underlay",
         barrier: Barrier::Guard,
         families: &Family::BOTH,
-        // The same metric as ours: the newer IPv4 route goes first, IPv6 shares flows between both.
+        // The same metric as ours: the newer IPv4 route goes first, IPv6 shares flows between both by weight. With
+        // equal weights all flows of one pod may stay in the tunnel: their labels are another boot's chance.
         provoke: |site| {
             site.script(&site.each_prefix(|flag, prefix, gateway| match flag {
                 "-4" => format!("ip -4 route prepend {prefix} via {gateway} dev eth0"),
-                _ => format!("ip -6 route append {prefix} via {gateway} dev eth0 metric 1"),
+                _ => format!(
+                    "ip -6 route append {prefix} metric 1 nexthop via {gateway} dev eth0 weight 250"
+                ),
             }))
         },
         undo: drop_prefix_routes,

@@ -16,7 +16,7 @@ use super::world::{Happening, World};
 /// How long hostile hands stay at a session.
 const HOSTILE: Moment = 3 * SECOND;
 /// Records of a flood. More than [`super::process::RECORDS`] allows.
-const FLOOD: u8 = 96;
+const FLOOD: u8 = 56;
 /// The first item of a flood; those before are everyday things.
 const FLOOD_FIRST: u8 = 7 * 12;
 

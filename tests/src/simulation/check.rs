@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use hawser_mesh::record::Key;
-use hawser_mesh::replica::Store;
+use hawser_mesh::replica::{Digest, Store};
 use hawser_mesh::wire::{Body, Message};
 
 use super::item;
@@ -75,12 +75,14 @@ pub(super) fn repair(
 
 /// I5: everything has healed some time ago, and everybody has what the sources say.
 pub(super) fn everybody_agrees(world: &mut World) -> Result<(), Broken> {
+    let mut held = Vec::new();
     for place in Place::all() {
-        if let Err(violation) = agrees(&world.processes[place.index()], &world.sources) {
-            return Err(world.broken(place, violation));
+        match agrees(&world.processes[place.index()], &world.sources) {
+            Ok(content) => held.push(content),
+            Err(violation) => return Err(world.broken(place, violation)),
         }
     }
-    digests(world)?;
+    digests(world, &held)?;
     for process in &mut world.processes {
         for origin in 0..CLUSTERS {
             process.watch_mut(origin).tainted = false;
@@ -95,73 +97,84 @@ pub(super) fn everybody_agrees(world: &mut World) -> Result<(), Broken> {
     Ok(())
 }
 
-fn content(store: &Store) -> Vec<(Key, Bytes)> {
+/// What a process holds of an origin.
+type Content = Vec<(Key, Bytes)>;
+
+fn content(store: &Store) -> Content {
     let records = store.records();
     records.map(|(_, key, value)| (key, value)).collect()
 }
 
 /// What a process must have of an origin.
-fn expected(process: &Process, source: &Source, own: bool) -> Vec<(Key, Bytes)> {
+fn expected<'a>(process: &Process, source: &'a Source, own: bool) -> Vec<(&'a Key, &'a Bytes)> {
     let state = source.state().iter();
     let wanted = state.filter(|(key, _)| process.wants(key));
     let granted = wanted.filter(|(key, _)| own || (!key.is_private() && source.is_granted(key)));
-    granted
-        .map(|(key, (_, value))| (key.clone(), value.clone()))
-        .collect()
+    granted.map(|(key, (_, value))| (key, value)).collect()
 }
 
-fn agrees(process: &Process, sources: &[Source]) -> Result<(), Violation> {
+/// Returns what it holds of each origin.
+fn agrees(process: &Process, sources: &[Source]) -> Result<Vec<Content>, Violation> {
     let place = process.place;
+    let mut held = Vec::with_capacity(sources.len());
     for (origin, source) in sources.iter().enumerate() {
-        let own = origin == place.cluster;
-        if own && place.is_hub() {
-            continue;
-        }
         let wrong = |what: String| Violation::NotConverged { origin, what };
         let store = process.store(item::id(origin));
         let Some(store) = store else {
             return Err(wrong("nothing is there".to_owned()));
         };
-        if !store.is_complete() {
-            return Err(wrong(format!("not complete, at {}", store.version())));
-        }
         let have = content(store);
-        let expected = expected(process, source, own);
-        if have != expected {
-            let missing = expected.iter().find(|record| !have.contains(record));
-            let extra = have.iter().find(|(key, _)| {
-                let mut keys = expected.iter().map(|(expected, _)| expected);
-                keys.all(|expected| expected != key)
-            });
-            return Err(wrong(format!(
-                "at {} of {}, {} records of {}; lacks or has older {:?}, has too much {:?}",
-                store.version(),
-                source.version(),
-                have.len(),
-                expected.len(),
-                missing.map(|(key, _)| key),
-                extra.map(|(key, _)| key),
-            )));
+        let own = origin == place.cluster;
+        if !(own && place.is_hub()) {
+            if !store.is_complete() {
+                return Err(wrong(format!("not complete, at {}", store.version())));
+            }
+            let expected = expected(process, source, own);
+            if let Some(what) = difference(&have, &expected) {
+                let (at, of) = (store.version(), source.version());
+                return Err(wrong(format!("at {at} of {of}, {what}")));
+            }
+            let told = process.watch(origin).content();
+            if !told.eq(borrowed(&have)) {
+                return Err(Violation::EventsDiffer { origin });
+            }
         }
-        let told = process.watch(origin).content();
-        if !told.eq(have.iter().map(|(key, value)| (key, value))) {
-            return Err(Violation::EventsDiffer { origin });
-        }
+        held.push(have);
     }
-    Ok(())
+    Ok(held)
+}
+
+fn borrowed(content: &Content) -> impl Iterator<Item = (&Key, &Bytes)> {
+    content.iter().map(|(key, value)| (key, value))
+}
+
+/// How it differs from what it must be.
+fn difference(have: &Content, expected: &[(&Key, &Bytes)]) -> Option<String> {
+    if borrowed(have).eq(expected.iter().copied()) {
+        return None;
+    }
+    let missing = expected
+        .iter()
+        .find(|record| borrowed(have).all(|has| has != **record));
+    let extra = borrowed(have).find(|(key, _)| expected.iter().all(|(other, _)| other != key));
+    Some(format!(
+        "{} records of {}; lacks or has older {:?}, has too much {:?}",
+        have.len(),
+        expected.len(),
+        missing.map(|(key, _)| key),
+        extra.map(|(key, _)| key),
+    ))
 }
 
 /// Digests are equal where contents are, and only there.
-fn digests(world: &World) -> Result<(), Broken> {
+fn digests(world: &World, held: &[Vec<Content>]) -> Result<(), Broken> {
     for origin in 0..CLUSTERS {
-        let mut seen: Vec<(Place, _, Vec<(Key, Bytes)>)> = Vec::new();
-        for process in &world.processes {
-            let store = process.store(item::id(origin));
-            let Some(store) = store else {
+        let mut seen: Vec<(Place, Digest, &Content)> = Vec::new();
+        for (process, held) in world.processes.iter().zip(held) {
+            let Some(store) = process.store(item::id(origin)) else {
                 continue;
             };
-            let digest = store.digest();
-            let content = content(store);
+            let (digest, content) = (store.digest(), &held[origin]);
             for (with, other, its) in &seen {
                 if (*other == digest) != (*its == content) {
                     let with = *with;

@@ -73,7 +73,7 @@ impl Arguments {
                 // A panic is an end of a story like others, and told at the end.
                 panic::set_hook(Box::new(|_| {}));
                 let begin = Instant::now();
-                match run_seeds(self.seeds.0.clone(), self.threads) {
+                match run_seeds(self.seeds.0.clone(), self.threads, progress) {
                     Ok(number) => {
                         let seconds = begin.elapsed().as_secs_f64();
                         writeln!(
@@ -107,4 +107,9 @@ impl Arguments {
         }
         Ok(false)
     }
+}
+
+fn progress(begun: u64) {
+    // Whoever does not listen misses nothing.
+    writeln!(stderr(), "{begun} seeds").ok();
 }

@@ -1,6 +1,7 @@
 //! What a process keeps of other origins: what it noted, and which part of that is on the disk.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use hawser_mesh::kept::KeptOrigin;
@@ -13,8 +14,8 @@ use super::mind::Keep;
 /// The notes of one process.
 #[derive(Debug, Default)]
 pub(super) struct Disk {
-    noted: BTreeMap<ClusterId, Origin>,
-    written: BTreeMap<ClusterId, Origin>,
+    noted: BTreeMap<ClusterId, Arc<Origin>>,
+    written: BTreeMap<ClusterId, Arc<Origin>>,
     /// What was subscribed to as that was written.
     subscribed: Filter,
 }
@@ -29,7 +30,7 @@ struct Origin {
 impl Disk {
     /// Changes are to be written.
     pub(super) fn note(&mut self, keep: Keep) {
-        let origin = self.noted.entry(keep.origin).or_default();
+        let origin = Arc::make_mut(self.noted.entry(keep.origin).or_default());
         origin.version = keep.version;
         origin.complete = keep.complete;
         for (key, record) in keep.changes {
@@ -47,11 +48,11 @@ impl Disk {
         let (version, complete) = (kept.version, kept.complete);
         self.noted.insert(
             id,
-            Origin {
+            Arc::new(Origin {
                 version,
                 complete,
                 records: records.collect(),
-            },
+            }),
         );
     }
 

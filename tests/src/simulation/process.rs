@@ -22,18 +22,18 @@ use super::clock::{Clock, Moment};
 use super::disk::Disk;
 use super::item;
 use super::mind::{Mind, Told};
-use super::shape::{AGENTS, CLUSTERS, HUBS, Place};
+use super::shape::{AGENTS, CLUSTERS, Place, hubs};
 use super::source::Source;
 use super::story::Keeps;
 use super::violation::Violation;
 use super::watch::{View, Watch};
 
 /// Records that a hub takes of another cluster.
-pub(super) const RECORDS: usize = 64;
+pub(super) const RECORDS: usize = 48;
 
 /// What a hub takes of another cluster.
 const QUOTA: QuotaLimits = QuotaLimits {
-    records: Some(64),
+    records: Some(48),
     bytes: Some(64 << 10),
     changes_per_second: Some(40),
     burst: Some(80),
@@ -102,7 +102,7 @@ impl Dial {
 
     /// Whom to try next; each time another one.
     pub(super) fn next(&mut self) -> Place {
-        self.replica = (self.replica + 1) % HUBS;
+        self.replica = (self.replica + 1) % hubs(self.cluster);
         Place::hub(self.cluster, self.replica)
     }
 }

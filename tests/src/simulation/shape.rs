@@ -4,14 +4,26 @@ use std::fmt;
 
 /// How many clusters.
 pub(super) const CLUSTERS: usize = 10;
-/// Replicas of a cluster's hub.
-pub(super) const HUBS: usize = 2;
-/// Agents of a cluster.
+/// Replicas of a cluster's hub, at most.
+const HUBS: usize = 2;
+/// Agents of a cluster, at most.
 pub(super) const AGENTS: usize = 2;
+/// The clusters that have so many, the first ones; each of the others has one of each.
+const LARGE: usize = 4;
 /// Things that a cluster's source can have.
 pub(super) const ITEMS: u8 = 32;
 /// All processes.
-pub(super) const NODES: usize = CLUSTERS * (HUBS + AGENTS);
+pub(super) const NODES: usize = LARGE * (HUBS + AGENTS) + (CLUSTERS - LARGE) * 2;
+
+/// How many replicas the hub of a cluster has.
+pub(super) fn hubs(cluster: usize) -> usize {
+    if cluster < LARGE { HUBS } else { 1 }
+}
+
+/// How many agents a cluster has.
+pub(super) fn agents(cluster: usize) -> usize {
+    if cluster < LARGE { AGENTS } else { 1 }
+}
 
 /// A process: its cluster, and its seat there. Hubs come first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,30 +62,29 @@ impl Place {
 
     /// Unique in the world.
     pub(super) fn index(self) -> usize {
-        self.cluster * (HUBS + AGENTS) + self.seat
-    }
-
-    pub(super) fn at(index: usize) -> Self {
-        Self {
-            cluster: index / (HUBS + AGENTS),
-            seat: index % (HUBS + AGENTS),
+        let large = self.cluster.min(LARGE);
+        let before = large * (HUBS + AGENTS) + (self.cluster - large) * 2;
+        if self.is_hub() {
+            before + self.number()
+        } else {
+            before + hubs(self.cluster) + self.number()
         }
     }
 
     pub(super) fn all() -> impl Iterator<Item = Self> {
-        (0..NODES).map(Self::at)
+        (0..CLUSTERS).flat_map(Self::all_of)
     }
 
     pub(super) fn all_of(cluster: usize) -> impl Iterator<Item = Self> {
-        (0..HUBS + AGENTS).map(move |seat| Self { cluster, seat })
+        Self::hubs_of(cluster).chain(Self::agents_of(cluster))
     }
 
     pub(super) fn hubs_of(cluster: usize) -> impl Iterator<Item = Self> {
-        (0..HUBS).map(move |seat| Self { cluster, seat })
+        (0..hubs(cluster)).map(move |replica| Self::hub(cluster, replica))
     }
 
     pub(super) fn agents_of(cluster: usize) -> impl Iterator<Item = Self> {
-        (0..AGENTS).map(move |number| Self::agent(cluster, number))
+        (0..agents(cluster)).map(move |number| Self::agent(cluster, number))
     }
 }
 
@@ -87,5 +98,16 @@ impl fmt::Display for Place {
 impl fmt::Debug for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_process_has_an_index_of_its_own() {
+        let indices: Vec<_> = Place::all().map(Place::index).collect();
+        assert_eq!(indices, (0..NODES).collect::<Vec<_>>());
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::clock::{MS, Moment, SECOND};
 use super::dice::Dice;
-use super::shape::{AGENTS, CLUSTERS, HUBS, ITEMS, Place};
+use super::shape::{CLUSTERS, ITEMS, Place, agents, hubs};
 
 /// Acts end, and everything heals, so long before a round's end.
 pub(super) const CALM: Moment = 30 * SECOND;
@@ -17,7 +17,7 @@ pub(super) const ROUNDS: u64 = 3;
 /// Faults in each round.
 const FAULTS: u64 = 70;
 /// Changes of sources in each round that are no faults.
-const CHANGES: u64 = 50;
+const CHANGES: u64 = 40;
 /// How long most faults last at most.
 const LASTS: Moment = 12 * SECOND;
 
@@ -320,11 +320,13 @@ fn any_place(dice: &mut Dice) -> Place {
 }
 
 fn any_hub(dice: &mut Dice) -> Place {
-    Place::hub(dice.index(CLUSTERS), dice.index(HUBS))
+    let cluster = dice.index(CLUSTERS);
+    Place::hub(cluster, dice.index(hubs(cluster)))
 }
 
 fn any_agent(dice: &mut Dice) -> Place {
-    Place::agent(dice.index(CLUSTERS), dice.index(AGENTS))
+    let cluster = dice.index(CLUSTERS);
+    Place::agent(cluster, dice.index(agents(cluster)))
 }
 
 /// One line: when, and what.
