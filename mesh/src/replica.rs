@@ -63,8 +63,8 @@ use subscriber::Subscriber;
 /// Names a session for as long as its connection lasts. Chosen by the owner, never used twice.
 pub type SessionId = u64;
 
-/// The most parts of an origin that are on their way to a subscriber: enough for 64 KiB each over 100 ms at 80 Mbit/s.
-/// Half of them are acknowledged at once.
+/// The most parts of an origin that are on their way to a subscriber: enough for deltas of 16 KiB over 100 ms at 20
+/// Mbit/s, and sixteen times as much in parts of a snapshot. Half of them are acknowledged at once.
 pub const WINDOW: u64 = 16;
 
 /// The most by which an incarnation may grow at once. A source is not restored a thousand times.

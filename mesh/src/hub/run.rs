@@ -31,7 +31,7 @@ const RENEWAL: Duration = Duration::from_secs(5);
 /// How many inputs are taken in before answers go out: what came together is answered together.
 const BATCH: usize = 256;
 /// And how many bytes: whoever says much does not keep others waiting.
-const BATCH_BYTES: usize = 64 << 10;
+const BATCH_BYTES: usize = 16 << 10;
 
 /// Why a hub ended or did not start.
 #[derive(Debug, thiserror::Error)]

@@ -13,11 +13,11 @@ use bytes::Bytes;
 use hawser_tunnel::node::ClusterId;
 use std::time::{Duration, Instant};
 
-/// The length at which a delta is closed, in bytes: a few hundred records.
-const DELTA_BYTES: usize = 64 << 10;
+/// The length at which a delta is closed, in bytes: about a hundred records, so that others have their turn.
+const DELTA_BYTES: usize = 16 << 10;
 
 /// The same where origins share a stream: all parts of one that are on their way are what a change of another waits for.
-const SHARED_DELTA_BYTES: usize = 8 << 10;
+const SHARED_DELTA_BYTES: usize = 4 << 10;
 
 /// Changes of one revision are never parted. If there are more bytes of them, the states are compared instead.
 const MAX_GROUP_BYTES: usize = 512 << 10;

@@ -449,7 +449,10 @@ impl Subscriber {
             let feed = self.feed(origin);
             let round = feed.round;
             let wire_origin = u16::from(origin).into();
-            let body = if let Some(sequence) = feed.due_ack(now) {
+            let body = if let Some((sequence, next)) = feed.due_ack(now) {
+                if let Some(at) = next {
+                    shelf.timers.set(at, self.session, origin);
+                }
                 Some(Body::Ack(Ack {
                     number,
                     origin: wire_origin,
