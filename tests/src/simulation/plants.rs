@@ -19,6 +19,15 @@ pub use table::PLANTS;
 /// Says which bug is in force, to a program that [`build`] made.
 pub const VARIABLE: &str = "HAWSER_PLANT";
 
+/// How variables begin by which cargo describes a package to its programs.
+const PACKAGE_VARIABLES: [&str; 5] = [
+    "CARGO_PKG_",
+    "CARGO_MANIFEST_",
+    "CARGO_CRATE_",
+    "CARGO_BIN_",
+    "OUT_DIR",
+];
+
 /// In a plant's text: whether it is in force.
 const MARK: &str = "planted!()";
 
@@ -74,7 +83,16 @@ pub fn build() -> Result<PathBuf> {
     let name = "simulate-planted";
     let manifest = manifest.replace("name = \"simulate\"", &format!("name = \"{name}\""));
     write(&copy.join("tests/Cargo.toml"), manifest.as_bytes())?;
-    let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // What cargo tells a test of its package would be taken for another environment by build scripts that ask for it:
+    // libraries would be built again, here and in the product's next build.
+    let of_package = |name: &str| PACKAGE_VARIABLES.iter().any(|with| name.starts_with(with));
+    for (name, _) in env::vars_os() {
+        if name.to_str().is_some_and(of_package) {
+            cargo.env_remove(name);
+        }
+    }
+    let status = cargo
         .args(["build", "--release", "--locked", "-p", "hawser-tests"])
         .args(["--bin", name, "--target-dir"])
         .arg(&target)

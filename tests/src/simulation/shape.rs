@@ -9,7 +9,7 @@ const HUBS: usize = 2;
 /// Agents of a cluster, at most.
 pub(super) const AGENTS: usize = 2;
 /// The clusters that have so many, the first ones; each of the others has one of each.
-const LARGE: usize = 4;
+const LARGE: usize = 3;
 /// Things that a cluster's source can have.
 pub(super) const ITEMS: u8 = 32;
 /// All processes.

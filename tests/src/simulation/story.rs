@@ -17,7 +17,7 @@ pub(super) const ROUNDS: u64 = 3;
 /// Faults in each round.
 const FAULTS: u64 = 70;
 /// Changes of sources in each round that are no faults.
-const CHANGES: u64 = 40;
+const CHANGES: u64 = 30;
 /// How long most faults last at most.
 const LASTS: Moment = 12 * SECOND;
 
