@@ -292,8 +292,11 @@ impl Process {
         }
     }
 
-    /// What it has now is on its disk.
+    /// What it has now is on its disk. One that is dead writes nothing: what it had wanted last is not what its disk has.
     pub(super) fn flush(&mut self) {
+        if self.mind.is_none() {
+            return;
+        }
         if !self.place.is_hub() {
             for origin in 0..CLUSTERS {
                 let id = item::id(origin);
@@ -311,8 +314,7 @@ impl Process {
                             },
                         );
                     }
-                    None if self.mind.is_some() => self.disk.forget(id),
-                    None => {}
+                    None => self.disk.forget(id),
                 }
             }
         }
