@@ -256,7 +256,7 @@ impl Publisher {
                 number: subscription.number,
                 filter: &subscription.filter,
                 writable: self.writable,
-                serves: matches!(self.to, Audience::OtherHub { .. }),
+                serves: !self.reads_others(),
             };
             let channel = self.channels.get_mut(&origin);
             let step = channel.map_or(Step::Idle, |channel| channel.next(shelf, owner, now));

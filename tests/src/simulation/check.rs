@@ -32,7 +32,7 @@ fn versions(process: &mut Process) -> Result<(), Violation> {
             continue;
         };
         let (to, records) = (store.version(), store.len());
-        if place.is_hub() && records > RECORDS {
+        if place.is_hub() && records > RECORDS as usize {
             return Err(Violation::Unbounded {
                 what: "records of an origin",
                 size: records,

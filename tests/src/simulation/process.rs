@@ -29,11 +29,11 @@ use super::violation::Violation;
 use super::watch::{View, Watch};
 
 /// Records that a hub takes of another cluster.
-pub(super) const RECORDS: usize = 48;
+pub(super) const RECORDS: u32 = 48;
 
 /// What a hub takes of another cluster.
 const QUOTA: QuotaLimits = QuotaLimits {
-    records: Some(48),
+    records: Some(RECORDS),
     bytes: Some(64 << 10),
     changes_per_second: Some(40),
     burst: Some(80),

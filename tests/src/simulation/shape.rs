@@ -10,10 +10,12 @@ const HUBS: usize = 2;
 pub(super) const AGENTS: usize = 2;
 /// The clusters that have so many, the first ones; each of the others has one of each.
 const LARGE: usize = 3;
+/// All processes of one of the others.
+const SMALL_SEATS: usize = 2;
 /// Things that a cluster's source can have.
 pub(super) const ITEMS: u8 = 32;
 /// All processes.
-pub(super) const NODES: usize = LARGE * (HUBS + AGENTS) + (CLUSTERS - LARGE) * 2;
+pub(super) const NODES: usize = LARGE * (HUBS + AGENTS) + (CLUSTERS - LARGE) * SMALL_SEATS;
 
 /// How many replicas the hub of a cluster has.
 pub(super) fn hubs(cluster: usize) -> usize {
@@ -63,7 +65,7 @@ impl Place {
     /// Unique in the world.
     pub(super) fn index(self) -> usize {
         let large = self.cluster.min(LARGE);
-        let before = large * (HUBS + AGENTS) + (self.cluster - large) * 2;
+        let before = large * (HUBS + AGENTS) + (self.cluster - large) * SMALL_SEATS;
         if self.is_hub() {
             before + self.number()
         } else {

@@ -140,7 +140,7 @@ pub const PLANTS: &[Plant] = &[
         bug: "a number that was given back is given to the next one at once",
         file: "hub/allocate.rs",
         right: "now.saturating_sub(at) >= self.rest.as_secs()",
-        wrong: "(planted!() || now.saturating_sub(at) >= self.rest.as_secs())",
+        wrong: "planted!() || now.saturating_sub(at) >= self.rest.as_secs()",
     },
     Plant {
         name: "race_not_seen",
