@@ -20,6 +20,7 @@ pub mod join;
 pub mod kept;
 pub mod record;
 pub mod replica;
+pub mod revocation;
 pub mod token;
 pub mod trust;
 pub mod wire;
