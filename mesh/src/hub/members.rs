@@ -378,19 +378,18 @@ mod tests {
         assert!(members.wanted("west").is_some());
         let refused: Vec<_> = members.refused().map(|(name, _)| name).collect();
         assert_eq!(refused, ["north"], "its prefix is still west's");
-        // Neither by another name, nor with another CA, nor told once more.
-        for (name, ca) in [
-            ("other", &west.ca),
-            ("west", &known(2, "10.2.0.0/16", "west", false).ca),
-        ] {
-            let again = Arc::new(ClusterPeer {
+        // Neither by another name, nor with another CA.
+        let new = known(2, "10.2.0.0/16", "west", false);
+        for (name, ca) in [("other", &west.ca), ("west", &new.ca)] {
+            let again = ClusterPeer {
                 ca: ca.clone(),
                 ..(*peer(5, "10.5.0.0/16")).clone()
-            });
-            assert_eq!(names(&members.set(name, Some(again))), [""; 0], "{name}");
+            };
+            let changes = members.set(name, Some(Arc::new(again)));
+            assert_eq!(names(&changes), [""; 0], "{name}");
             assert!(members.revoked().any(|(revoked, _)| revoked == name));
+            members.set(name, None);
         }
-        members.set("other", None);
         members.set("west", Some(Arc::clone(&west)));
         standing.own.readmit_cluster("west", BTreeMap::new(), 8);
         assert_eq!(names(&members.set_standing(standing)), ["+west"]);
