@@ -325,6 +325,7 @@ impl Composer<'_> {
             public_key: lane.public_key,
             endpoint,
             preshared_key: None,
+            needs_key: false,
         }
     }
 

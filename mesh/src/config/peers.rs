@@ -132,6 +132,7 @@ impl Peers<'_> {
             public_key,
             endpoint,
             preshared_key,
+            needs_key: false,
         })
     }
 
