@@ -1,6 +1,7 @@
 //! One node: what is wanted, what is known, and what to do about the difference.
 
 mod announcement;
+mod keys;
 mod upkeep;
 mod wanted;
 
@@ -26,6 +27,7 @@ use hawser_tunnel::liveness;
 use hawser_tunnel::mtu;
 use hawser_tunnel::node::ClusterId;
 use ipnet::IpNet;
+use keys::KnownKeys;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -68,6 +70,9 @@ pub(super) struct Node {
     waiting: Option<Waiting>,
     conflicts: BTreeSet<Conflict>,
     announcement: Announcement,
+    keys: KnownKeys,
+    /// With whom keys are to be derived may be something else than what was told of it.
+    roster_stale: bool,
     /// What became of what was heard is something else than what was told of it.
     reports: bool,
     scope: Scope,
@@ -101,6 +106,8 @@ impl Node {
             waiting: None,
             conflicts: BTreeSet::new(),
             announcement: Announcement::default(),
+            keys: KnownKeys::default(),
+            roster_stale: true,
             reports: true,
             scope: Scope::default(),
             conversation: Conversation::default(),
@@ -287,7 +294,9 @@ impl Node {
     fn handle_heard(&mut self, heard: Heard) {
         match heard {
             Heard::Nothing => {}
-            Heard::Keys { public_keys, port } => self.announcement.hear_keys(public_keys, port),
+            Heard::Keys { public_keys, port } => {
+                self.roster_stale |= self.announcement.hear_keys(public_keys, port);
+            }
             Heard::Liveness(status) => {
                 for (id, peer) in self.liveness.handle_status(status) {
                     let (state, deaths) = (peer.state, peer.deaths);
@@ -308,6 +317,7 @@ impl Node {
             Heard::InForce => {
                 if let Some(state) = self.conversation.state() {
                     self.blocked.extend(&state.guard.mesh);
+                    self.keys.adopt(state, &self.config);
                     self.stale = Some(Instant::now());
                     self.look_at(Dirty::KERNEL);
                 }

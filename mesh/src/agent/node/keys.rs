@@ -1,0 +1,121 @@
+//! Pre-shared keys with peers: those that were derived, those that the data plane had before, and with whom to derive
+//! others.
+
+use super::{COALESCE, Node};
+use crate::agent::keys::{Keyring, Roster};
+use crate::agent::replicated::Contact;
+use crate::config::NodeConfig;
+use crate::psk::{Group, Keys, Partner, PostQuantum};
+use hawser_tunnel::node::NodeId;
+use hawser_tunnel::state::State;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// The keys that the node knows.
+#[derive(Clone, Debug, Default)]
+pub(super) struct KnownKeys {
+    /// Derived since the start.
+    keyring: Arc<Keyring>,
+    /// In force when this agent came to the data plane, and not replaced yet. An agent before this one derived them.
+    kept: BTreeMap<NodeId, Keys>,
+}
+
+impl KnownKeys {
+    /// The keys with a peer, if they are what is asked for.
+    fn of(&self, peer: NodeId, demand: PostQuantum) -> Option<&Keys> {
+        let held = self.keyring.held.get(&peer);
+        let enough = |group| demand == PostQuantum::Preferred || group == Group::Hybrid;
+        let derived = held.filter(|held| enough(held.taken.group));
+        derived
+            .map(|held| &held.keys)
+            .or_else(|| self.kept.get(&peer))
+    }
+
+    /// Puts them into a state, for the peers that records tell of. The others have what the file says.
+    pub(super) fn fill(
+        &self,
+        state: &mut State,
+        contacts: &BTreeMap<NodeId, Contact>,
+        demand: PostQuantum,
+    ) {
+        for (&id, peer) in &mut state.peers {
+            if !contacts.contains_key(&id) {
+                continue;
+            }
+            let keys = self.of(id, demand);
+            for (at, lane) in peer.lanes.iter_mut().enumerate() {
+                lane.preshared_key = keys.and_then(|keys| keys.of_lane(at)).cloned();
+                lane.needs_key = demand == PostQuantum::Required;
+            }
+        }
+    }
+
+    /// Takes over those of the state in force, where none were derived yet. While pre-shared keys were not required, of
+    /// those nobody knows how they were derived.
+    pub(super) fn adopt(&mut self, state: &State, config: &NodeConfig) {
+        for (&id, peer) in &state.peers {
+            let is_of_file = config.statics.peers.contains_key(&id);
+            let lanes = peer.lanes.iter();
+            let enough = config.post_quantum == PostQuantum::Preferred
+                || lanes.clone().all(|lane| lane.needs_key);
+            if is_of_file || !enough || self.keyring.held.contains_key(&id) {
+                continue;
+            }
+            if let Some(keys) = Keys::of_lanes(lanes.map(|lane| lane.preshared_key.as_ref())) {
+                self.kept.entry(id).or_insert(keys);
+            }
+        }
+    }
+
+    /// Forgets those of peers that are none any more, and those that others took the place of.
+    pub(super) fn retain(&mut self, contacts: &BTreeMap<NodeId, Contact>) {
+        let held = &self.keyring.held;
+        self.kept
+            .retain(|id, _| contacts.contains_key(id) && !held.contains_key(id));
+    }
+}
+
+impl Node {
+    /// Other keys were derived, or this node can be reached for them at another port.
+    pub(in crate::agent) fn handle_keys(&mut self, keyring: Arc<Keyring>) {
+        self.announcement.key_port = keyring.port;
+        let before = std::mem::replace(&mut self.keys.keyring, keyring);
+        self.roster_stale = true;
+        if before.held != self.keys.keyring.held {
+            let due = Instant::now() + COALESCE;
+            self.stale = Some(self.stale.map_or(due, |stale| stale.min(due)));
+        }
+    }
+
+    /// With whom keys are to be derived, where that may be something else than before.
+    pub(in crate::agent) fn poll_roster(&mut self) -> Option<Roster> {
+        if !std::mem::take(&mut self.roster_stale) {
+            return None;
+        }
+        let port = self.config.hub.as_ref()?.key_port;
+        let wanted = self.wanted.as_ref()?;
+        let own = self.announcement.keys();
+        if own.is_empty() {
+            return None;
+        }
+        let partner = |(&id, contact): (&NodeId, &Contact)| {
+            let partner = Partner {
+                own: own.to_vec(),
+                peer: contact.lanes.clone(),
+                at: contact.at,
+                reachable: self.announcement.is_reachable(),
+                has_keys: self.keys.kept.contains_key(&id),
+            };
+            (id, partner)
+        };
+        let contacts = wanted.contacts.iter();
+        Some(Roster {
+            port,
+            demand: self.config.post_quantum,
+            partners: contacts.clone().map(partner).collect(),
+            ids: contacts.map(|(&id, it)| (id, it.id.clone())).collect(),
+            authorities: wanted.authorities.clone(),
+        })
+    }
+}
