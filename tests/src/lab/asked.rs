@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use super::hub::HUB_PORT;
-use super::{Hub, Lab, Node};
+use super::{Hub, Lab, Node, wait_until};
 
 /// The longest wait for an answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -37,6 +37,33 @@ impl Node {
         Ok(reply["status"].take())
     }
 
+    /// The kind of the keys with each peer, as its agent says.
+    ///
+    /// # Errors
+    /// When the agent does not answer.
+    pub fn post_quantum(&self) -> Result<Vec<String>> {
+        let status = self.agent_status()?;
+        let keys = status["keys"].as_array().context("no keys")?.iter();
+        let kind = |peer: &Value| peer["postQuantum"].as_str().unwrap_or_default().to_owned();
+        Ok(keys.map(kind).collect())
+    }
+
+    /// Whether it has pre-shared keys with so many peers, and its data plane uses them.
+    ///
+    /// # Errors
+    /// When one of the two does not answer.
+    pub fn is_keyed(&self, peers: usize) -> Result<bool> {
+        let kinds = self.post_quantum()?;
+        let status = self.status()?;
+        let told = status["peers"].as_array().context("no peers")?.iter();
+        let lanes = told.flat_map(|peer| peer["lanes"].as_array().into_iter().flatten());
+        Ok(kinds.len() == peers
+            && kinds.iter().all(|kind| kind != "none")
+            && lanes
+                .map(|lane| &lane["presharedKey"])
+                .all(|used| *used == true))
+    }
+
     /// Whether its agent has a hub.
     ///
     /// # Errors
@@ -47,6 +74,19 @@ impl Node {
 }
 
 impl Lab {
+    /// Waits until all nodes have pre-shared keys with all others.
+    ///
+    /// # Errors
+    /// When they do not in time.
+    pub fn wait_keyed(&self, time: Duration) -> Result<()> {
+        let peers = self.nodes().len() - 1;
+        wait_until("pre-shared keys between all nodes", time, || {
+            let mut nodes = self.nodes().iter();
+            // An agent that has just started does not answer yet.
+            Ok(nodes.all(|node| node.is_keyed(peers).unwrap_or(false)))
+        })
+    }
+
     /// Whether all hubs that live have the same of a cluster.
     ///
     /// # Errors

@@ -1,0 +1,83 @@
+//! What the agent says of pre-shared keys, beside what the data plane says.
+
+use super::age;
+use crate::agent_socket::{PeerKeyStatus, Request, Response};
+use hawser_tunnel::node::NodeId;
+use hawser_tunnel::status::{PeerStatus, Status};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+/// An agent that is busy answers later.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How it stands with each peer that a hub told of.
+#[derive(Debug, Default)]
+pub(super) struct PeerKeys(BTreeMap<NodeId, PeerKeyStatus>);
+
+impl PeerKeys {
+    /// Asks the agent beside a data plane's socket. Without a hub there is none, and without an agent there is nobody to
+    /// ask: then the data plane's word is all.
+    pub(super) fn ask(tunnel: &Path) -> Self {
+        let keys = ask(&tunnel.with_file_name("agent.sock")).unwrap_or_default();
+        Self::new(keys)
+    }
+
+    pub(super) fn new(keys: Vec<PeerKeyStatus>) -> Self {
+        Self(keys.into_iter().map(|it| (it.id, it)).collect())
+    }
+
+    /// Whether there is anything to be said of anybody.
+    pub(super) fn matter(&self, peers: &[PeerStatus]) -> bool {
+        let mut lanes = peers.iter().flat_map(|peer| &peer.lanes);
+        !self.0.is_empty() || lanes.any(|lane| lane.preshared_key)
+    }
+
+    /// Where a peer's keys come from, and how old they are.
+    pub(super) fn shown(&self, peer: &PeerStatus) -> String {
+        let in_force = peer.lanes.iter().all(|lane| lane.preshared_key);
+        match (self.0.get(&peer.id), in_force) {
+            (None, true) => "file".to_owned(),
+            (None, false) => "none".to_owned(),
+            (Some(keys), _) => match keys.age_ms {
+                Some(age_ms) => format!("{} {}", keys.post_quantum.name(), age(age_ms)),
+                None => keys.post_quantum.name().to_owned(),
+            },
+        }
+    }
+
+    /// Peers with which the last attempt at newer keys led to nothing, and why.
+    pub(super) fn failures(&self) -> impl Iterator<Item = (NodeId, &str)> {
+        let failed = self.0.iter();
+        failed.filter_map(|(&id, keys)| Some((id, keys.failure.as_deref()?)))
+    }
+
+    /// The data plane's status, with what is said here in each peer's `keys`.
+    pub(super) fn json(&self, status: &Status) -> serde_json::Result<Value> {
+        let mut value = serde_json::to_value(status)?;
+        let peers = value["peers"].as_array_mut().into_iter().flatten();
+        for (peer, said) in status.peers.iter().zip(peers) {
+            if let Some(keys) = self.0.get(&peer.id) {
+                said["keys"] = serde_json::to_value(keys)?;
+            }
+        }
+        Ok(value)
+    }
+}
+
+fn ask(socket: &Path) -> io::Result<Vec<PeerKeyStatus>> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let request = serde_json::to_string(&Request::Status { digest: false })?;
+    stream.write_all(request.as_bytes())?;
+    stream.write_all(b"\n")?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    match serde_json::from_str(&line)? {
+        Response::Status(status) => Ok(status.keys),
+        Response::Watching | Response::TooSlow | Response::Refused { .. } => Ok(Vec::new()),
+    }
+}
