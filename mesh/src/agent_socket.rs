@@ -3,6 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `{"status":{}}` | `{"status":{...}}`: the hub, and what is known of each origin; with `"digest":true` its digest too |
+//! | `{"renewKeys":{}}` | `{"renewing":{"peers":N}}`: pre-shared keys with all peers are derived anew, within seconds |
 //! | `{"watch":{"prefixes":["endpoint"]}}` | `"watching"`, then a line for each record that comes or goes, until you hang up |
 //!
 //! A prefix is a kind, as in `node`, or a kind and the beginning of the rest behind a colon, as a key is printed. Only
@@ -35,6 +36,8 @@ pub enum Request {
         #[serde(default)]
         digest: bool,
     },
+    /// Has other pre-shared keys derived with all peers.
+    RenewKeys {},
     /// Tells of records from now on.
     Watch {
         /// Which: kinds, or beginnings of keys.
@@ -55,6 +58,11 @@ pub enum Request {
 pub enum Response {
     /// To [`Request::Status`].
     Status(Box<StatusReply>),
+    /// To [`Request::RenewKeys`]: it begins.
+    Renewing {
+        /// With how many.
+        peers: usize,
+    },
     /// To [`Request::Watch`]; lines follow.
     Watching,
     /// The watcher reads more slowly than records come; nothing follows.

@@ -455,6 +455,9 @@ impl Link {
                 // Who asked may be gone.
                 let _ = reply.send(self.status(digest));
             }
+            Asked::RenewKeys { reply } => {
+                let _ = reply.send(self.report.renew());
+            }
             Asked::Watch {
                 filter,
                 values,

@@ -18,6 +18,7 @@ use crate::config::NodeConfig;
 use crate::io::clamp_table::ClampTable;
 use crate::io::netlink::Netlink;
 use crate::io::tunnel_link::TunnelEvent;
+use crate::psk::PostQuantum;
 use crate::record::Key;
 use announcement::Announcement;
 use bytes::Bytes;
@@ -348,7 +349,12 @@ impl Node {
             }
             Ok(next) => {
                 tracing::info!("configuration read");
-                self.config = Arc::new(next);
+                let before = std::mem::replace(&mut self.config, Arc::new(next));
+                if (before.post_quantum, self.config.post_quantum)
+                    == (PostQuantum::Preferred, PostQuantum::Required)
+                {
+                    self.keys.forget_kept();
+                }
                 self.rebuild().await;
                 self.measure().await;
                 self.conversation.retry();

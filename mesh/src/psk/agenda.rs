@@ -122,6 +122,13 @@ impl Agenda {
         }
     }
 
+    /// Derives other keys with all peers that can be reached, soon, whoever's turn it is.
+    pub fn renew(&mut self, now: Instant) {
+        for entry in self.peers.values_mut() {
+            entry.hurry(now, &mut self.lot);
+        }
+    }
+
     /// The next session to be opened, if one is due. `unix` in seconds since 1970.
     pub fn poll_exchange(&mut self, now: Instant, unix: u64) -> Option<Begin> {
         if self.under_way >= AT_A_TIME {

@@ -1,5 +1,6 @@
 //! What hubs and agents say of themselves on their own sockets.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -37,15 +38,30 @@ impl Node {
         Ok(reply["status"].take())
     }
 
-    /// The kind of the keys with each peer, as its agent says.
+    /// How it stands with the pre-shared keys of each peer, by its id, as the agent says.
     ///
     /// # Errors
     /// When the agent does not answer.
-    pub fn post_quantum(&self) -> Result<Vec<String>> {
+    pub fn keys(&self) -> Result<BTreeMap<String, Value>> {
         let status = self.agent_status()?;
         let keys = status["keys"].as_array().context("no keys")?.iter();
-        let kind = |peer: &Value| peer["postQuantum"].as_str().unwrap_or_default().to_owned();
-        Ok(keys.map(kind).collect())
+        let by_id = |peer: &Value| {
+            (
+                peer["id"].as_str().unwrap_or_default().to_owned(),
+                peer.clone(),
+            )
+        };
+        Ok(keys.map(by_id).collect())
+    }
+
+    /// Has its agent derive other pre-shared keys with all peers.
+    ///
+    /// # Errors
+    /// When the agent does not answer.
+    pub fn renew_keys(&self) -> Result<()> {
+        let reply = ask(&self.agent_socket(), &json!({ "renewKeys": {} }))?;
+        ensure!(reply["renewing"].is_object(), "the agent answered {reply}");
+        Ok(())
     }
 
     /// Whether it has pre-shared keys with so many peers, and its data plane uses them.
@@ -53,12 +69,12 @@ impl Node {
     /// # Errors
     /// When one of the two does not answer.
     pub fn is_keyed(&self, peers: usize) -> Result<bool> {
-        let kinds = self.post_quantum()?;
+        let keys = self.keys()?;
         let status = self.status()?;
         let told = status["peers"].as_array().context("no peers")?.iter();
         let lanes = told.flat_map(|peer| peer["lanes"].as_array().into_iter().flatten());
-        Ok(kinds.len() == peers
-            && kinds.iter().all(|kind| kind != "none")
+        Ok(keys.len() == peers
+            && keys.values().all(|peer| peer["postQuantum"] != "none")
             && lanes
                 .map(|lane| &lane["presharedKey"])
                 .all(|used| *used == true))

@@ -293,6 +293,7 @@ impl Lab {
                 endpoints: None,
                 state_directory: Some(node.kept_dir()),
             }),
+            post_quantum: None,
             pods: Vec::new(),
             endpoints: Vec::new(),
             clusters: Vec::new(),

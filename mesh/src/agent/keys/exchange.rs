@@ -81,6 +81,7 @@ impl Exchange {
                     Err(_) => break,
                 },
                 Ok(()) = self.proof.changed() => self.handle_proof(),
+                () = self.report.renewal() => self.agenda.renew(Instant::now()),
                 Some(done) = self.sessions.join_next(), if !self.sessions.is_empty() => {
                     // One that panicked has said so; its peer comes to us after a while.
                     if let Ok((begin, result)) = done {

@@ -4,12 +4,16 @@ use crate::agent_socket::{KeyOrigin, PeerKeyStatus};
 use crate::psk::{Agenda, Partner};
 use hawser_tunnel::node::NodeId;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+use tokio::sync::Notify;
 
-/// What is shown of keys: never a key.
+/// What is shown of keys, never a key; and what somebody who saw it wants.
 #[derive(Debug, Default)]
-pub(in crate::agent) struct Report(Mutex<Shown>);
+pub(in crate::agent) struct Report {
+    shown: Mutex<Shown>,
+    renewal: Notify,
+}
 
 #[derive(Debug, Default)]
 struct Shown {
@@ -54,7 +58,22 @@ impl Report {
             peers: partners.iter().map(standing).collect(),
             refusals: refusals.into_iter().map(named).collect(),
         };
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = shown;
+        *self.lock() = shown;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has other keys derived, soon. Returns with how many peers at most.
+    pub(in crate::agent) fn renew(&self) -> usize {
+        self.renewal.notify_one();
+        self.lock().peers.len()
+    }
+
+    /// Waits until somebody wants that.
+    pub(super) async fn renewal(&self) {
+        self.renewal.notified().await;
     }
 
     /// Each peer, and how many sessions of others were refused by which reason.
@@ -62,7 +81,7 @@ impl Report {
         &self,
         now: Instant,
     ) -> (Vec<PeerKeyStatus>, BTreeMap<String, u64>) {
-        let shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let shown = self.lock();
         let age = |since: Instant| {
             let age = now.saturating_duration_since(since).as_millis();
             u64::try_from(age).unwrap_or(u64::MAX)

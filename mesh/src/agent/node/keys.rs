@@ -68,6 +68,11 @@ impl KnownKeys {
         }
     }
 
+    /// More is asked for than before.
+    pub(super) fn forget_kept(&mut self) {
+        self.kept.clear();
+    }
+
     /// Forgets those of peers that are none any more, and those that others took the place of.
     pub(super) fn retain(&mut self, contacts: &BTreeMap<NodeId, Contact>) {
         let held = &self.keyring.held;

@@ -1,18 +1,13 @@
 //! What the agent says of pre-shared keys, beside what the data plane says.
 
+use super::super::agent_socket::ask;
 use super::age;
 use crate::agent_socket::{PeerKeyStatus, Request, Response};
 use hawser_tunnel::node::NodeId;
 use hawser_tunnel::status::{PeerStatus, Status};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
-
-/// An agent that is busy answers later.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How it stands with each peer that a hub told of.
 #[derive(Debug, Default)]
@@ -22,8 +17,16 @@ impl PeerKeys {
     /// Asks the agent beside a data plane's socket. Without a hub there is none, and without an agent there is nobody to
     /// ask: then the data plane's word is all.
     pub(super) fn ask(tunnel: &Path) -> Self {
-        let keys = ask(&tunnel.with_file_name("agent.sock")).unwrap_or_default();
-        Self::new(keys)
+        match ask(tunnel, &Request::Status { digest: false }) {
+            Ok(Response::Status(status)) => Self::new(status.keys),
+            Ok(
+                Response::Renewing { .. }
+                | Response::Watching
+                | Response::TooSlow
+                | Response::Refused { .. },
+            )
+            | Err(_) => Self::default(),
+        }
     }
 
     pub(super) fn new(keys: Vec<PeerKeyStatus>) -> Self {
@@ -65,19 +68,5 @@ impl PeerKeys {
             }
         }
         Ok(value)
-    }
-}
-
-fn ask(socket: &Path) -> io::Result<Vec<PeerKeyStatus>> {
-    let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    let request = serde_json::to_string(&Request::Status { digest: false })?;
-    stream.write_all(request.as_bytes())?;
-    stream.write_all(b"\n")?;
-    let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line)?;
-    match serde_json::from_str(&line)? {
-        Response::Status(status) => Ok(status.keys),
-        Response::Watching | Response::TooSlow | Response::Refused { .. } => Ok(Vec::new()),
     }
 }

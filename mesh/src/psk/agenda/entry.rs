@@ -97,13 +97,19 @@ impl Entry {
     pub(super) fn set_partner(&mut self, partner: Partner, now: Instant, lot: &mut Lot) {
         let before = std::mem::replace(&mut self.partner, partner);
         let keys = |of: &Partner| (of.own.clone(), of.peer.clone());
-        if keys(&before) != keys(&self.partner) {
+        let lost = before.has_keys && !self.partner.has_keys && self.taken.is_none();
+        if lost || keys(&before) != keys(&self.partner) {
             // Keys are bound to those before. They are in use until there are others.
             self.schedule(false, now, lot);
         } else if (before.leads(), before.at) != (self.partner.leads(), self.partner.at) {
             let has_keys = self.partner.has_keys || self.taken.is_some();
             self.schedule(has_keys, now, lot);
         }
+    }
+
+    /// Begins soon.
+    pub(super) fn hurry(&mut self, now: Instant, lot: &mut Lot) {
+        self.due = self.partner.at.map(|_| now + lot.within(FIRST));
     }
 
     /// Whether the keys in use are what is asked for.

@@ -146,6 +146,19 @@ fn a_peer_without_the_hybrid_group_is_taken_or_refused_as_is_asked_for() {
 }
 
 #[test]
+fn who_asks_gets_other_keys_soon_whoevers_turn_it_is() {
+    let now = start() + PATIENCE + 2 * SECOND;
+    for (own, other) in [(1, 2), (2, 1)] {
+        let mut agenda = agenda(partner(own, other), start());
+        let begin = agenda.poll_exchange(now, 1_000).unwrap();
+        assert!(agenda.handle_done(&begin, now));
+        agenda.renew(now);
+        let again = agenda.poll_exchange(now + SECOND, 1_000).unwrap();
+        assert_eq!(again.terms.epoch, begin.terms.epoch + 2);
+    }
+}
+
+#[test]
 fn requests_are_refused_by_name() {
     let now = start();
     let mut agenda = agenda(partner(1, 2), now);
