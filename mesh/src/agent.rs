@@ -51,7 +51,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 /// How often the file is looked at.
 const CONFIG_POLL: Duration = Duration::from_millis(200);
-/// How often the data plane is asked which watched peers are alive, while there are any.
+/// How often the data plane is asked which watched peers are alive, while there are any; and which are in use, where keys
+/// are derived only with those.
 const LIVENESS_POLL: Duration = Duration::from_millis(250);
 /// How often the node's own keys and address are looked at, which a hub is told.
 const OWN_LANES: Duration = Duration::from_secs(1);
@@ -172,7 +173,7 @@ pub async fn run(path: &Path) -> Result<(), AgentError> {
                 reload(&mut node, file.path(), hub.as_ref()).await;
             },
             _ = own_lanes.tick(), if hub.is_some() => node.look_at_own_lanes().await,
-            _ = liveness.tick(), if node.watches() => node.look_at_liveness(),
+            _ = liveness.tick() => node.look_at_peers(),
             _ = full.tick() => node.handle_full_check(),
         }
     }

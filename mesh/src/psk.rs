@@ -11,7 +11,7 @@ mod message;
 mod refusal;
 mod terms;
 
-pub use agenda::{Agenda, Begin, EAGER, Failure, PATIENCE, Partner, RENEWAL, Taken};
+pub use agenda::{Agenda, Begin, Demand, EAGER, Failure, PATIENCE, Partner, RENEWAL, Taken};
 pub use group::{Group, PostQuantum};
 pub use message::{Answer, MAX_MESSAGE, Request};
 pub use refusal::Refusal;

@@ -158,6 +158,11 @@ impl Lane {
         self.own
     }
 
+    /// Whether it has a session or wants one, as far as is known without asking.
+    pub(crate) fn is_awake(&self) -> bool {
+        self.awake.load(Ordering::Relaxed)
+    }
+
     /// Whether packets can be sealed, as far as is known without asking.
     pub(crate) fn is_proven(&self) -> bool {
         self.proven.load(Ordering::Relaxed)

@@ -178,6 +178,7 @@ impl Node {
         let request = wanted
             .and_then(|wanted| self.conversation.poll_request(&wanted.state, wanted.digest))
             .or_else(|| self.poll_keys());
+        let request = request.or_else(|| self.poll_demand());
         request.or_else(|| {
             let due = self.asks_liveness;
             let request = due.then(|| self.conversation.poll_liveness())??;
@@ -187,14 +188,15 @@ impl Node {
     }
 
     /// Whether there are peers whose death must be known.
-    pub(super) fn watches(&self) -> bool {
+    fn watches(&self) -> bool {
         let peers = self.wanted.iter().flat_map(|it| it.state.peers.values());
         peers.into_iter().any(|peer| peer.watched)
     }
 
-    /// The data plane is asked soon which watched peers are alive.
-    pub(super) fn look_at_liveness(&mut self) {
-        self.asks_liveness = true;
+    /// The data plane is asked soon which watched peers are alive, and which are in use.
+    pub(super) fn look_at_peers(&mut self) {
+        self.asks_liveness |= self.watches();
+        self.look_at_demand();
     }
 
     fn schedule(&mut self, dirty: Dirty, after: Duration) {
@@ -298,6 +300,7 @@ impl Node {
             Heard::Keys { public_keys, port } => {
                 self.roster_stale |= self.announcement.hear_keys(public_keys, port);
             }
+            Heard::Demand(peers) => self.handle_demand(peers),
             Heard::Liveness(status) => {
                 for (id, peer) in self.liveness.handle_status(status) {
                     let (state, deaths) = (peer.state, peer.deaths);

@@ -7,7 +7,7 @@
 mod entry;
 mod lot;
 
-pub use entry::Partner;
+pub use entry::{Demand, Partner};
 
 use super::{Group, PostQuantum, Refusal, Terms};
 use entry::Entry;

@@ -1,16 +1,16 @@
 //! Pre-shared keys with peers: those that were derived, those that the data plane had before, and with whom to derive
 //! others.
 
-use super::{COALESCE, Node};
+use super::Node;
 use crate::agent::keys::{Keyring, Roster};
 use crate::agent::replicated::Contact;
 use crate::config::NodeConfig;
-use crate::psk::{Group, Keys, Partner, PostQuantum};
+use crate::psk::{Demand, EAGER, Group, Keys, Partner, PostQuantum};
+use hawser_tunnel::control::Request;
 use hawser_tunnel::node::NodeId;
 use hawser_tunnel::state::State;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use tokio::time::Instant;
 
 /// The keys that the node knows.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +19,10 @@ pub(super) struct KnownKeys {
     keyring: Arc<Keyring>,
     /// In force when this agent came to the data plane, and not replaced yet. An agent before this one derived them.
     kept: BTreeMap<NodeId, Keys>,
+    /// Of a mesh that is not small: the peers with a session, or that somebody wants one with.
+    demanded: Arc<BTreeSet<NodeId>>,
+    /// It is time to ask for them.
+    asks_demand: bool,
 }
 
 impl KnownKeys {
@@ -88,8 +92,33 @@ impl Node {
         let before = std::mem::replace(&mut self.keys.keyring, keyring);
         self.roster_stale = true;
         if before.held != self.keys.keyring.held {
-            let due = Instant::now() + COALESCE;
-            self.stale = Some(self.stale.map_or(due, |stale| stale.min(due)));
+            self.rebuild_soon();
+        }
+    }
+
+    /// Whether keys are derived only with peers that are in use.
+    fn derives_on_demand(&self) -> bool {
+        let wanted = self.wanted.as_ref();
+        wanted.is_some_and(|wanted| wanted.contacts.len() > EAGER)
+    }
+
+    /// The data plane is asked soon which peers are in use, where that matters.
+    pub(in crate::agent) fn look_at_demand(&mut self) {
+        self.keys.asks_demand = self.derives_on_demand();
+    }
+
+    pub(super) fn poll_demand(&mut self) -> Option<Request> {
+        let due = self.keys.asks_demand;
+        let request = due.then(|| self.conversation.poll_demand())??;
+        self.keys.asks_demand = false;
+        Some(request)
+    }
+
+    pub(super) fn handle_demand(&mut self, peers: Vec<NodeId>) {
+        let peers: BTreeSet<NodeId> = peers.into_iter().collect();
+        if peers != *self.keys.demanded {
+            self.keys.demanded = Arc::new(peers);
+            self.roster_stale = true;
         }
     }
 
@@ -104,13 +133,20 @@ impl Node {
         if own.is_empty() {
             return None;
         }
+        let on_demand = self.derives_on_demand();
         let partner = |(&id, contact): (&NodeId, &Contact)| {
+            let demand = match on_demand {
+                false => Demand::Eager,
+                true if self.keys.demanded.contains(&id) => Demand::Now,
+                true => Demand::None,
+            };
             let partner = Partner {
                 own: own.to_vec(),
                 peer: contact.lanes.clone(),
                 at: contact.at,
                 reachable: self.announcement.is_reachable(),
                 has_keys: self.keys.kept.contains_key(&id),
+                demand,
             };
             (id, partner)
         };

@@ -66,6 +66,11 @@ impl Node {
     /// Hubs said something new of the mesh. It is looked at soon, together with what comes next.
     pub(in crate::agent) fn handle_records(&mut self, records: Records) {
         self.records = records;
+        self.rebuild_soon();
+    }
+
+    /// Derives everything anew, together with what comes next.
+    pub(super) fn rebuild_soon(&mut self) {
         let (took, done) = self.derived;
         let due = (Instant::now() + COALESCE).max(done + took * (SHARE - 1));
         self.stale = Some(self.stale.map_or(due, |stale| stale.min(due)));

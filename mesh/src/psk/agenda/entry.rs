@@ -21,6 +21,19 @@ pub struct Partner {
     pub reachable: bool,
     /// Whether there are keys in use already, by an agent before.
     pub has_keys: bool,
+    /// Who needs them.
+    pub demand: Demand,
+}
+
+/// Who needs keys with a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// Whoever will send the first packet: the mesh is small.
+    Eager,
+    /// There is a session with the peer, or somebody wants one.
+    Now,
+    /// Nobody.
+    None,
 }
 
 impl Partner {
@@ -66,7 +79,8 @@ impl Entry {
 
     /// When a session is to be opened, where none is being opened.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.due.filter(|_| !self.under_way)
+        let wanted = !self.under_way && self.partner.demand != Demand::None;
+        self.due.filter(|_| wanted)
     }
 
     pub(super) fn is_under_way(&self) -> bool {
@@ -86,6 +100,8 @@ impl Entry {
         self.failures = 0;
         let wait = match (self.partner.leads(), has_keys) {
             (true, true) => lot.within(KEPT),
+            // A packet waits, and the peer may know nothing of it.
+            (_, false) if self.partner.demand == Demand::Now => Duration::ZERO,
             (true, false) => lot.within(FIRST),
             // It is the other's to begin; where it does not, its agent may be unable to.
             (false, true) => KEPT + PATIENCE + lot.within(FIRST),
@@ -101,8 +117,11 @@ impl Entry {
         if lost || keys(&before) != keys(&self.partner) {
             // Keys are bound to those before. They are in use until there are others.
             self.schedule(false, now, lot);
-        } else if (before.leads(), before.at) != (self.partner.leads(), self.partner.at) {
-            let has_keys = self.partner.has_keys || self.taken.is_some();
+            return;
+        }
+        let has_keys = self.partner.has_keys || self.taken.is_some();
+        let moved = (before.leads(), before.at) != (self.partner.leads(), self.partner.at);
+        if moved || before.demand != self.partner.demand && !has_keys {
             self.schedule(has_keys, now, lot);
         }
     }

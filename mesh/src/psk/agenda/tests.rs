@@ -29,6 +29,7 @@ fn partner(own: u8, other: u8) -> Partner {
         at: Some(AT.parse().unwrap()),
         reachable: true,
         has_keys: false,
+        demand: Demand::Eager,
     }
 }
 
@@ -155,6 +156,32 @@ fn who_asks_gets_other_keys_soon_whoevers_turn_it_is() {
         agenda.renew(now);
         let again = agenda.poll_exchange(now + SECOND, 1_000).unwrap();
         assert_eq!(again.terms.epoch, begin.terms.epoch + 2);
+    }
+}
+
+#[test]
+fn in_a_large_mesh_keys_come_at_once_for_whoever_needs_them_and_for_nobody_else() {
+    let now = start();
+    for (own, other) in [(1, 2), (2, 1)] {
+        let of = |demand| {
+            let partner = Partner {
+                demand,
+                ..partner(own, other)
+            };
+            BTreeMap::from([(peer(), partner)])
+        };
+        let mut agenda = Agenda::new(PostQuantum::Required, 7);
+        agenda.set_peers(of(Demand::None), now);
+        assert_eq!(agenda.poll_timeout(), None);
+        agenda.set_peers(of(Demand::Now), now);
+        let begin = agenda.poll_exchange(now, 1_000).unwrap();
+        assert!(agenda.handle_done(&begin, now));
+        // Nobody needs it any more: it grows old.
+        let later = now + 10_000 * SECOND;
+        agenda.set_peers(of(Demand::None), later);
+        assert_eq!(agenda.poll_exchange(later, 6_000), None);
+        agenda.set_peers(of(Demand::Now), later);
+        assert!(agenda.poll_exchange(later, 6_000).is_some());
     }
 }
 
