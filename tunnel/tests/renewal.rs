@@ -196,6 +196,7 @@ fn what_waits_for_a_key_is_bounded_and_dropped_by_name() {
     }
     world.pass(Duration::from_secs(1));
     assert_eq!(world.dropped(0)["no_preshared_key"], 300 - 256);
+    assert_eq!(world.nodes[0].device.in_demand().len(), 1, "who waits");
     world.pass(Duration::from_secs(100));
     assert_eq!(world.dropped(0)["no_preshared_key"], 300);
     assert!(world.nodes[1].delivered.is_empty());

@@ -160,3 +160,141 @@ impl Node {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::keys::Held;
+    use crate::psk::Taken;
+    use crate::trust::PeerId;
+    use hawser_tunnel::key::{PresharedKey, PublicKey};
+    use std::path::Path;
+
+    const NODE: &str = "
+cluster: { name: east, id: 1 }
+node: { name: east-1, index: 1 }
+underlay: { devices: [eth0] }
+pods: [ { cidr: 10.1.1.0/24, router: 10.1.1.1 } ]
+clusters: [ { name: east, id: 1, prefixes: [10.1.0.0/16] }, { name: west, id: 2, prefixes: [10.2.0.0/16] } ]
+peers:
+  - { name: west-1, cluster: west, index: 1, prefixes: [10.2.1.0/24], lanes: [ { publicKey: AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE= } ] }
+";
+
+    fn config(more: &str) -> NodeConfig {
+        NodeConfig::parse(&format!("{NODE}{more}"), Path::new("node.yaml")).unwrap()
+    }
+
+    /// A state with the peer of the file, and one that a record tells of, which has two lanes.
+    fn state() -> State {
+        let mut state = config("").state().unwrap();
+        let mut peer = state.peers[&id(1)].clone();
+        let lane = peer.lanes[0].clone();
+        peer.lanes.push(lane);
+        state.peers.insert(id(2), peer);
+        state
+    }
+
+    fn id(index: u16) -> NodeId {
+        format!("2/{index}").parse().unwrap()
+    }
+
+    fn contacts() -> BTreeMap<NodeId, Contact> {
+        let contact = Contact {
+            id: PeerId::node("west", "west-2"),
+            lanes: vec![PublicKey::new([1; 32]); 2],
+            at: None,
+        };
+        BTreeMap::from([(id(2), contact)])
+    }
+
+    fn key(byte: u8) -> PresharedKey {
+        PresharedKey::new(&[byte; 32])
+    }
+
+    fn keys(bytes: &[u8]) -> Keys {
+        let keys: Vec<_> = bytes.iter().map(|&byte| key(byte)).collect();
+        Keys::of_lanes(keys.iter().map(Some)).unwrap()
+    }
+
+    fn derived(bytes: &[u8], group: Group) -> Arc<Keyring> {
+        let taken = Taken {
+            epoch: 2,
+            group,
+            at: std::time::Instant::now(),
+        };
+        let keys = keys(bytes);
+        Arc::new(Keyring {
+            held: BTreeMap::from([(id(2), Held { keys, taken })]),
+            port: None,
+        })
+    }
+
+    fn filled(known: &KnownKeys, demand: PostQuantum) -> State {
+        let mut state = state();
+        known.fill(&mut state, &contacts(), demand);
+        state
+    }
+
+    fn lanes(state: &State, index: u16) -> Vec<Option<PresharedKey>> {
+        let lanes = state.peers[&id(index)].lanes.iter();
+        lanes.map(|lane| lane.preshared_key.clone()).collect()
+    }
+
+    #[test]
+    fn derived_keys_go_to_the_lanes_of_peers_that_records_tell_of() {
+        let mut known = KnownKeys::default();
+        let state = filled(&known, PostQuantum::Preferred);
+        assert_eq!(lanes(&state, 2), [None, None]);
+        known.keyring = derived(&[7], Group::Hybrid);
+        let state = filled(&known, PostQuantum::Preferred);
+        assert_eq!(lanes(&state, 2), [Some(key(7)), Some(key(7))]);
+        assert_eq!(lanes(&state, 1), [None], "the file says what it has");
+        assert!(!state.peers[&id(2)].lanes[0].needs_key);
+    }
+
+    #[test]
+    fn what_is_required_waits_for_a_hybrid_key() {
+        let mut known = KnownKeys {
+            keyring: derived(&[7, 8], Group::Classical),
+            ..KnownKeys::default()
+        };
+        let state = filled(&known, PostQuantum::Required);
+        assert!(state.peers[&id(2)].lanes.iter().all(|it| it.awaits_key()));
+        known.keyring = derived(&[7, 8], Group::Hybrid);
+        let state = filled(&known, PostQuantum::Required);
+        assert_eq!(lanes(&state, 2), [Some(key(7)), Some(key(8))]);
+        assert!(!state.peers[&id(2)].lanes[0].awaits_key());
+    }
+
+    #[test]
+    fn an_agent_that_starts_takes_over_the_keys_in_force() {
+        let before = KnownKeys {
+            keyring: derived(&[7, 8], Group::Hybrid),
+            ..KnownKeys::default()
+        };
+        for demand in [PostQuantum::Preferred, PostQuantum::Required] {
+            let mut config = config("");
+            config.post_quantum = demand;
+            let mut in_force = filled(&before, demand);
+            let of_file = in_force.peers.get_mut(&id(1)).unwrap();
+            of_file.lanes[0].preshared_key = Some(key(1));
+            let mut known = KnownKeys::default();
+            known.adopt(&in_force, &config);
+            assert_eq!(known.kept, BTreeMap::from([(id(2), keys(&[7, 8]))]));
+            let state = filled(&known, demand);
+            assert_eq!(lanes(&state, 2), lanes(&in_force, 2));
+            // Newer ones take their place.
+            known.keyring = derived(&[9], Group::Hybrid);
+            known.retain(&contacts());
+            assert!(known.kept.is_empty());
+            known.adopt(&in_force, &config);
+            assert!(known.kept.is_empty());
+        }
+        // More is required than they are known to be.
+        let mut known = KnownKeys::default();
+        let mut required = config("");
+        required.post_quantum = PostQuantum::Required;
+        known.adopt(&filled(&before, PostQuantum::Preferred), &required);
+        assert!(known.kept.is_empty());
+    }
+}
