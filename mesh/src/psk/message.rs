@@ -171,7 +171,7 @@ mod tests {
     fn request(client: usize, server: usize) -> Request {
         let keys = |count: usize| {
             (0..count)
-                .map(|at| PublicKey::new([at as u8; 32]))
+                .map(|at| PublicKey::new([u8::try_from(at).unwrap(); 32]))
                 .collect()
         };
         Request {

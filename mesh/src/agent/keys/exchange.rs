@@ -248,10 +248,7 @@ impl Exchange {
         self.publish();
     }
 
-    #[expect(
-        clippy::type_complexity,
-        reason = "what an answer is made of, on its way to the one place where it is"
-    )]
+    /// What a request is answered with, if it is.
     fn judge(
         &self,
         peer: Option<NodeId>,
@@ -338,15 +335,15 @@ async fn derive(begin: &Begin, id: PeerId, tls: &Tls) -> Result<Keys, Failed> {
         Role::Hub(_) => return Err((Failure::Session, "role_other".to_owned())),
     };
     let session = KeySession::open(begin.at, tls, expected, begin.group).await;
-    let session = session.map_err(|error| match error {
-        HandshakeError::NoneInCommon => {
-            let name = Refusal::GroupClassical.name();
-            (
-                Failure::Group,
-                format!("{name}: {error} but {}", begin.group),
-            )
+    let session = session.map_err(|error| {
+        if error != HandshakeError::NoneInCommon {
+            return (Failure::Session, error.to_string());
         }
-        error => (Failure::Session, error.to_string()),
+        let name = Refusal::GroupClassical.name();
+        (
+            Failure::Group,
+            format!("{name}: the peer takes no {}", begin.group),
+        )
     })?;
     let lost = |error: HandshakeError| (Failure::Session, error.to_string());
     let gone = |error: ExporterFailed| (Failure::Session, error.to_string());

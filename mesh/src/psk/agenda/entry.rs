@@ -267,5 +267,5 @@ impl Entry {
 
 /// Epochs of sessions that the lower key opens are even: two that cross are never equal.
 fn is_of_lower(epoch: u64) -> bool {
-    epoch % 2 == 0
+    epoch.is_multiple_of(2)
 }
