@@ -11,7 +11,7 @@ use crate::trust::PeerId;
 use csr::Csr;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SigningKey,
 };
 use signing_key::CaKey;
 use std::time::{Duration, SystemTime};
@@ -143,6 +143,14 @@ impl Ca {
     /// The clusterset of that cluster.
     pub fn clusterset(&self) -> &str {
         &self.clusterset
+    }
+
+    /// Signs what is no certificate. Let it begin so that it can be taken for nothing else.
+    ///
+    /// # Errors
+    /// The key cannot sign.
+    pub(crate) fn sign_message(&self, message: &[u8]) -> Result<Vec<u8>, IssueError> {
+        Ok(SigningKey::sign(self.issuer.key(), message)?)
     }
 
     /// Makes a certificate of a hub's replica, with a new key.

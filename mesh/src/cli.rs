@@ -1,6 +1,6 @@
 //! The command line: `hawser agent`, `hawser hub`, `hawser status`, `hawser capture`, `hawser rekey`,
-//! `hawser new-key`, `hawser ca`, `hawser node-token`, `hawser invite`, `hawser join`, `hawser leave`, `hawser clusters`,
-//! `hawser version`.
+//! `hawser new-key`, `hawser ca`, `hawser node-token`, `hawser invite`, `hawser join`, `hawser leave`, `hawser revoke`,
+//! `hawser readmit`, `hawser clusters`, `hawser version`.
 
 mod agent_socket;
 mod ca;
@@ -14,6 +14,7 @@ mod log;
 mod new_key;
 mod node_token;
 mod rekey;
+mod revoke;
 mod status;
 mod ttl;
 
@@ -80,6 +81,12 @@ enum Command {
     /// Makes this cluster forget one that joined it. That one forgets this cluster when its operator says so too.
     #[command(after_help = EXIT_CODES)]
     Leave(clusters::LeaveArgs),
+    /// Cuts off a member, or a node of this cluster: tunnels, state and names, here and wherever this cluster may revoke.
+    #[command(after_help = EXIT_CODES)]
+    Revoke(revoke::RevokeArgs),
+    /// Lets in again what was revoked.
+    #[command(after_help = EXIT_CODES)]
+    Readmit(revoke::RevokeArgs),
     /// Shows the other clusters as a hub knows them.
     #[command(after_help = EXIT_CODES, subcommand)]
     Clusters(clusters::ClustersCommand),
@@ -194,6 +201,8 @@ pub fn run() -> ExitCode {
         Command::Invite(args) => invite::run(args),
         Command::Join(args) => join::run(args),
         Command::Leave(args) => clusters::leave(args),
+        Command::Revoke(args) => revoke::revoke(args),
+        Command::Readmit(args) => revoke::readmit(args),
         Command::Clusters(command) => clusters::run(command),
         Command::Version => print(&format!("hawser {}\n", env!("CARGO_PKG_VERSION"))),
     };

@@ -18,6 +18,7 @@ pub(crate) mod numbers;
 pub mod pem_file;
 pub mod quic;
 pub mod resolve;
+pub(crate) mod revoked_folder;
 pub(crate) mod secret_file;
 pub(crate) mod sysctl;
 pub mod token_store;

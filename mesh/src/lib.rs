@@ -21,6 +21,7 @@ pub mod kept;
 pub mod psk;
 pub mod record;
 pub mod replica;
+pub mod revocation;
 pub mod token;
 pub mod trust;
 pub mod wire;

@@ -23,6 +23,8 @@ pub use own::{Cluster, Namespace, Pod, Policy};
 pub use service::{Service, ServicePort, ServiceType};
 pub use version::{Incarnation, Revision, Version};
 
+use crate::revocation::Signed;
+
 /// One record, checked: every name, number and prefix in it is legal by itself. Whether its origin may say it is for
 /// the grant to tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +37,8 @@ pub enum Record {
     Service(Service),
     /// A pod, as a backend of an exported service or as a bearer of an identity.
     Endpoint(Endpoint),
+    /// Whom the origin has cut off, signed by its CA.
+    Revocations(Signed),
     /// A network policy; for the origin's own agents only.
     Policy(Policy),
     /// A namespace; for the origin's own agents only.
@@ -53,6 +57,7 @@ impl Record {
             Self::Identity(_) => Kind::Identity,
             Self::Service(_) => Kind::Service,
             Self::Endpoint(_) => Kind::Endpoint,
+            Self::Revocations(_) => Kind::Revocations,
             Self::Policy(_) => Kind::Policy,
             Self::Namespace(_) => Kind::Namespace,
             Self::Pod(_) => Kind::Pod,
@@ -67,6 +72,7 @@ impl Record {
             Self::Identity(identity) => Key::identity(identity.number),
             Self::Service(service) => Key::service(&service.namespace, &service.name),
             Self::Endpoint(endpoint) => Key::endpoint(&endpoint.scope, &endpoint.name),
+            Self::Revocations(_) => Key::revocations(),
             Self::Policy(policy) => Key::policy(&policy.namespace, &policy.name),
             Self::Namespace(namespace) => Key::namespace(&namespace.name),
             Self::Pod(pod) => Key::pod(pod.node, &pod.namespace, &pod.name),

@@ -8,7 +8,7 @@ mod pin;
 mod secret;
 
 pub use fault::{Stranger, TokenError};
-pub use pin::Pin;
+pub use pin::{Pin, PinError};
 pub use secret::{Secret, SecretHash};
 
 use crate::dial::Target;

@@ -54,7 +54,7 @@ pub use manifests::{ClusterPeer, Manifests, PodManifest};
 pub use node::{Link, Node};
 pub use node_config::{
     ClusterConfig, ClusterName, Clusterset, EndpointConfig, Foreign, HubConfig, Lane, NodeConfig,
-    NodeName, PeerConfig, PodCidr, TunnelConfig, Underlay,
+    NodeIdentity, NodeName, PeerConfig, PodCidr, TunnelConfig, Underlay,
 };
 pub use pod::Pod;
 pub(crate) use process::Process;
@@ -115,6 +115,7 @@ impl Lab {
         }
         if self.topology().joining {
             self.join_clusters()?;
+            self.give_tokens()?;
         }
         Ok(())
     }

@@ -64,6 +64,7 @@ impl Learned {
                 Ok(
                     Record::Service(_)
                     | Record::Endpoint(_)
+                    | Record::Revocations(_)
                     | Record::Policy(_)
                     | Record::Namespace(_),
                 )

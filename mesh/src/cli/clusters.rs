@@ -62,6 +62,7 @@ struct Cluster {
     service_cidrs: Vec<String>,
     namespaces: Option<Vec<String>>,
     quotas: QuotaLimits,
+    may_revoke: bool,
     hubs: Vec<String>,
     ca: Vec<String>,
     records: u64,
@@ -158,6 +159,7 @@ fn show(cluster: &Cluster) -> Result<String, std::fmt::Error> {
     line("service CIDRs", &or_none(&cluster.service_cidrs))?;
     line("namespaces", &namespaces(cluster.namespaces.as_deref()))?;
     line("quotas", &quotas(&cluster.quotas))?;
+    line("may revoke", if cluster.may_revoke { "yes" } else { "no" })?;
     line("hubs", &or_none(&cluster.hubs))?;
     for pin in &cluster.ca {
         line("CA", pin)?;
@@ -209,6 +211,7 @@ mod tests {
                 records: Some(1000),
                 ..QuotaLimits::default()
             },
+            may_revoke: false,
             hubs: vec!["192.0.2.2:6082".to_owned()],
             ca: vec!["SHA256:02".to_owned()],
             records: 7,
@@ -244,6 +247,7 @@ pod CIDRs     10.2.0.0/16
 service CIDRs none
 namespaces    bank, shop
 quotas        records=1000
+may revoke    no
 hubs          192.0.2.2:6082
 CA            SHA256:02
 records       7 taken, 1 refused

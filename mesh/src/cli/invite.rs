@@ -31,6 +31,9 @@ pub(super) struct WishArgs {
     /// How much it may announce, as in records=1000,changesPerSecond=100 (also bytes, burst); left out: as hub.yaml says.
     #[arg(long, value_name = "QUOTAS", value_parser = quota, default_value = "")]
     quota: QuotaLimits,
+    /// Whom the other cluster revokes is cut off here, too.
+    #[arg(long)]
+    may_revoke: bool,
     /// Where it is told that this cluster's hubs are; left out: as hub.yaml says (hubs).
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
     hubs: Vec<String>,
@@ -41,6 +44,7 @@ impl WishArgs {
         Wishes {
             namespaces: self.namespaces.clone(),
             quotas: self.quota,
+            may_revoke: self.may_revoke,
             hubs: self.hubs.clone(),
         }
     }

@@ -5,6 +5,7 @@ use crate::config::hub_yaml::HubConfig;
 use crate::dial::Target;
 use crate::hub::tokens::{Kept, seconds};
 use crate::io::ca_store;
+use crate::io::revoked_folder::is_node_revoked;
 use crate::io::token_store::TokenStore;
 use crate::record::check_name;
 use crate::token::{MAX_HUBS, MAX_LIFE, Pin, Purpose, Secret, Token};
@@ -49,6 +50,13 @@ fn make(
     if config.tls.is_some() {
         let path = args.config.display();
         return Err(format!("{path}: tls: brings certificates from elsewhere, so the hub issues none; remove the section, or issue the node's with `hawser ca node`").into());
+    }
+    let revoked = is_node_revoked(&config.state_directory, name);
+    if revoked.map_err(|error| format!("revoked/own.json: cannot be read: {error}"))? {
+        return Err(format!(
+            "NAME: {name}: was revoked; let it in again first: `hawser readmit {name}`"
+        )
+        .into());
     }
     let hubs = if args.hubs.is_empty() {
         &config.hubs

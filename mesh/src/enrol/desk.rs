@@ -56,6 +56,12 @@ pub enum EnrolRefusal {
         /// Who asks.
         node: String,
     },
+    /// The node is cut off.
+    #[error("node {node} was revoked; an operator lets it in again with `hawser readmit {node}`")]
+    NodeRevoked {
+        /// Who asks.
+        node: String,
+    },
     /// Its token is not good.
     #[error("{0}")]
     Token(#[from] TokenRefusal),
@@ -79,6 +85,7 @@ impl EnrolRefusal {
             Self::CertificateMissing => "certificate_missing",
             Self::RoleOther { .. } => "role_other",
             Self::NodeUnknown { .. } => "node_unknown",
+            Self::NodeRevoked { .. } => "node_revoked",
             Self::Token(refusal) => refusal.name(),
             Self::StoreBroken => "token_store_broken",
             Self::NotIssuing => "enrol_off",

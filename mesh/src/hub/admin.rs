@@ -8,10 +8,13 @@
 //! | `{"look": {"token": ..., ...}}` | `{"looked": {...}}`: what the inviting side offers |
 //! | `{"join": {"token": ..., "agreed": ..., ...}}` | `{"joined": {...}}` |
 //! | `{"leave": {"name": "west"}}` | `{"left": {...}}` |
+//! | `{"revoke": {"name": "west"}}` | `{"revoked": {...}}` |
+//! | `{"readmit": {"name": "west"}}` | `{"readmitted": {...}}` |
 //!
 //! Whatever is not done is answered with `{"error": "one line", "reason": "its name"}`.
 
 use super::manifest::QuotaLimits;
+use crate::revocation::Kind;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json};
 use std::fmt;
@@ -76,6 +79,22 @@ pub(crate) enum Request {
         /// Its name.
         name: String,
     },
+    /// Cut off a member, or a node of this cluster.
+    Revoke {
+        /// Its name.
+        name: String,
+        /// Which of both, where it is not clear.
+        #[serde(default)]
+        kind: Option<Kind>,
+    },
+    /// Let it in again.
+    Readmit {
+        /// Its name.
+        name: String,
+        /// Which of both, where it is not clear.
+        #[serde(default)]
+        kind: Option<Kind>,
+    },
 }
 
 /// What an operator wants of another cluster.
@@ -86,6 +105,8 @@ pub(crate) struct Wishes {
     pub(crate) namespaces: Option<Vec<String>>,
     /// How much.
     pub(crate) quotas: QuotaLimits,
+    /// Whom it revokes is cut off here, too.
+    pub(crate) may_revoke: bool,
     /// Where it is told that our hubs are; nothing: as hub.yaml says.
     pub(crate) hubs: Vec<String>,
 }

@@ -5,16 +5,16 @@
 
 mod action;
 mod gate;
+mod membership;
 mod refused;
 
 pub use action::{Action, Unwelcome};
 pub use refused::{MAX_SHOWN, RefusedByOthers};
 
 use super::bump::{self, Bump, Claim, Judgement, Witness};
-use super::grants::{self, Grants};
+use super::grants::{self, Grants, Issuers};
 use super::journal::{Frame, Live};
 use super::manifest::{ClusterPeer, QuotaLimits};
-use super::members::MemberChange;
 use super::protected::Protected;
 use crate::kept::KeptOrigin;
 use crate::record::{Cluster, Key, Kind, LaneRecord, Record, Version};
@@ -22,11 +22,11 @@ use crate::replica::{
     Audience, Event, Filter, Gate as _, Limits, Replica, SessionId, Stats, Store, Stream, Transmit,
     Wanted,
 };
+use crate::revocation::Epoch;
 use crate::trust::{PeerId, Role};
 use crate::wire::decode_record;
 use bytes::Bytes;
 use hawser_tunnel::node::{ClusterId, NodeIndex};
-use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -59,6 +59,7 @@ pub struct Core {
     quotas: QuotaLimits,
     replica: Replica,
     grants: Grants,
+    issuers: Issuers,
     members: BTreeMap<ClusterId, Member>,
     /// Indices of the own cluster's nodes.
     nodes: BTreeMap<String, NodeIndex>,
@@ -78,8 +79,8 @@ pub struct Core {
 }
 
 impl Core {
-    /// The hub of a cluster, with quotas for all others. It has no members yet, and no state.
-    pub fn new(own: Cluster, quotas: QuotaLimits) -> Self {
+    /// The hub of a cluster of this clusterset, with quotas for all others. It has no members yet, and no state.
+    pub fn new(own: Cluster, clusterset: String, quotas: QuotaLimits) -> Self {
         let gate = Grants::default();
         let limits = Limits {
             quota: grants::quota(quotas, QuotaLimits::default()),
@@ -92,6 +93,7 @@ impl Core {
             quotas,
             replica,
             grants: gate,
+            issuers: Issuers::new(clusterset),
             members: BTreeMap::new(),
             nodes: BTreeMap::new(),
             node_names: BTreeMap::new(),
@@ -138,6 +140,10 @@ impl Core {
         let before = records.len();
         // Its grant may be another one by now. Without what that shuts out the rest is compared.
         records.retain(|(_, key, value)| self.grants.admit(origin, key, value).is_ok());
+        // Perhaps we died before its revocations were kept for good.
+        for (_, key, value) in &records {
+            self.note_revocations(key, value);
+        }
         let complete = complete && records.len() == before;
         self.replica.load(origin, version, complete, records);
     }
@@ -170,57 +176,11 @@ impl Core {
         }
     }
 
-    /// Takes a member that came, changed or left.
-    pub fn set_member(&mut self, change: MemberChange, now: Instant) {
-        let MemberChange { id, name, peer } = change;
-        let old = match &peer {
-            Some(peer) => {
-                let quota = grants::quota(peer.quotas, self.quotas);
-                self.replica.set_quota(id, quota);
-                let (name, peer) = (name.clone(), Arc::clone(peer));
-                self.members.insert(id, Member { name, peer })
-            }
-            None => self.members.remove(&id),
-        };
-        self.replica
-            .set_members(self.members.keys().copied().collect());
-        let before = old.as_ref().map(|old| grant_of(&old.peer));
-        // All records are judged again: only where it can make a difference.
-        if before != peer.as_deref().map(grant_of) {
-            self.set_gate(self.own_things(), now);
+    /// Takes the newest lists of revocations that are known, by their issuers. No older ones are taken from now on.
+    pub fn raise_epochs(&self, epochs: BTreeMap<String, Epoch>) {
+        for (issuer, epoch) in epochs {
+            self.issuers.raise(&issuer, epoch);
         }
-        if let Some(old) = &old
-            && (peer.is_none() || old.name != name)
-        {
-            self.close_all_of(&old.name, "cluster_left");
-            self.refused_by_others.left(&old.name);
-            let (name, ca) = (old.name.clone(), None);
-            self.actions.push_back(Action::Trust { name, ca });
-        }
-        match peer {
-            None => self.actions.push_back(Action::Hang { cluster: id }),
-            Some(peer) => {
-                let same = old.filter(|old| old.name == name);
-                if same.as_ref().is_none_or(|old| old.peer.ca != peer.ca) {
-                    if same.is_some() {
-                        // Sessions that the old CA vouched for end with it.
-                        self.close_all_of(&name, "ca_changed");
-                    }
-                    self.actions.push_back(Action::Trust {
-                        name: name.clone(),
-                        ca: Some(peer.ca.clone()),
-                    });
-                }
-                if same.is_none_or(|old| old.peer.hubs != peer.hubs) {
-                    self.actions.push_back(Action::Dial {
-                        cluster: id,
-                        name,
-                        hubs: peer.hubs.clone(),
-                    });
-                }
-            }
-        }
-        self.drain_events(Some(now));
     }
 
     /// We have a connection to a hub of this cluster: subscribes there to what that cluster writes.
@@ -396,15 +356,6 @@ impl Core {
         self.actions.push_back(Action::Close { session, reason });
     }
 
-    fn close_all_of(&mut self, cluster: &str, reason: &'static str) {
-        let sessions = self.sessions.iter();
-        let of_cluster = sessions.filter(|(_, session)| session.peer.cluster == cluster);
-        let of_cluster: Vec<SessionId> = of_cluster.map(|(id, _)| *id).collect();
-        for session in of_cluster {
-            self.close(session, reason);
-        }
-    }
-
     /// Takes the replica's events. Without a time nobody can have claimed anything.
     fn drain_events(&mut self, now: Option<Instant>) {
         while let Some(event) = self.replica.poll_event() {
@@ -448,8 +399,22 @@ impl Core {
             self.refused_by_others.changed(&key);
             self.note_node(&key, value);
         } else {
+            if let Some(value) = value {
+                self.note_revocations(&key, value);
+            }
             let changed = self.changed.entry(origin).or_default();
             changed.insert(key, value.is_some());
+        }
+    }
+
+    /// A list of revocations that the gate let in. That it goes again means nothing: what it said, stands.
+    fn note_revocations(&mut self, key: &Key, value: &Bytes) {
+        if key.kind() == Some(Kind::Revocations)
+            && let Ok(Record::Revocations(signed)) = decode_record(key, value)
+        {
+            let list = signed.list();
+            self.issuers.raise(&list.issuer, list.epoch);
+            self.actions.push_back(Action::Revocations { signed });
         }
     }
 
@@ -572,11 +537,6 @@ impl Core {
             self.actions.push_back(Action::Announced { node, lanes });
         }
     }
-}
-
-/// What a member's records are judged by.
-fn grant_of(peer: &ClusterPeer) -> (&[IpNet], Option<&BTreeSet<String>>) {
-    (&peer.pod_cidrs, peer.namespaces.as_ref())
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ pub use unfit::{Complaint, Unfit};
 use crate::hub::manifest::{ClusterPeer, EndpointSlice, Object, ObjectKey, ObjectKind, Service};
 use crate::hub::protected::Protected;
 use crate::record::{Cluster, Key, LaneRecord, Namespace, Policy, Record};
+use crate::revocation::Signed;
 use crate::wire::encode_record;
 use backends::{BackendName, PodRef};
 use bytes::Bytes;
@@ -89,6 +90,7 @@ enum Unit {
     Namespace(String),
     Policy(Name),
     Cluster(ClusterId),
+    Revocations,
 }
 
 /// Makes the own cluster's records.
@@ -114,6 +116,7 @@ pub struct Derive {
     namespaces: BTreeMap<String, BTreeMap<String, String>>,
     policies: BTreeMap<Name, String>,
     members: BTreeMap<ClusterId, Cluster>,
+    revocations: Option<Signed>,
     claims: BTreeMap<Claim, bool>,
     dirty: BTreeSet<Unit>,
     produced: BTreeMap<Unit, Vec<Key>>,
@@ -146,6 +149,7 @@ impl Derive {
             policies: BTreeMap::new(),
             dirty: BTreeSet::from([Unit::Cluster(own.id)]),
             members: BTreeMap::from([(own.id, own)]),
+            revocations: None,
             claims: BTreeMap::new(),
             produced: BTreeMap::new(),
             unfit: BTreeMap::new(),
@@ -198,6 +202,12 @@ impl Derive {
         });
         put(&mut self.members, &id, cluster);
         self.dirty.insert(Unit::Cluster(id));
+    }
+
+    /// Takes the list of those whom this cluster has cut off.
+    pub fn set_revocations(&mut self, signed: Option<Signed>) {
+        self.revocations = signed;
+        self.dirty.insert(Unit::Revocations);
     }
 
     /// Takes the lanes that a node's agent told. One with a key that another node told before is left out: a node cannot
@@ -346,6 +356,10 @@ impl Derive {
             Unit::Cluster(id) => {
                 let member = self.members.get(id).cloned();
                 member.map(Record::Cluster).into_iter().collect()
+            }
+            Unit::Revocations => {
+                let signed = self.revocations.clone();
+                signed.map(Record::Revocations).into_iter().collect()
             }
         }
     }

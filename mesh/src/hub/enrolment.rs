@@ -6,10 +6,12 @@ use crate::enrol::message::{Answer, Request};
 use crate::hub::tokens::{Shown, Standing};
 use crate::io::ca_store::OwnCa;
 use crate::io::quic::Guest;
+use crate::io::revoked_folder::is_node_revoked;
 use crate::io::token_store::{TokenStore, TokenStoreError};
 use crate::token::Purpose;
 use crate::trust::PeerId;
 use bytes::Bytes;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -23,6 +25,7 @@ pub(super) struct Enrolment(Arc<Desk>);
 #[derive(Debug)]
 struct Desk {
     cluster: String,
+    state_directory: PathBuf,
     life: Duration,
     tokens: TokenStore,
     own: Option<Arc<OwnCa>>,
@@ -36,6 +39,7 @@ impl Enrolment {
     ) -> Result<Self, TokenStoreError> {
         Ok(Self(Arc::new(Desk {
             cluster: config.cluster.name.clone(),
+            state_directory: config.state_directory.clone(),
             life: config.node_certificate,
             tokens: TokenStore::open(&config.state_directory)?,
             own,
@@ -81,6 +85,7 @@ impl Desk {
     ) -> Result<Answer, EnrolRefusal> {
         let own = self.own.as_ref().ok_or(EnrolRefusal::NotIssuing)?;
         let wanted = weigh(Request::decode(request)?, peer, is_member, &self.cluster)?;
+        self.check_revoked(&wanted.node)?;
         let by = self.prove(&wanted, now)?;
         let chain = own.ca.node_for(&wanted.node, &wanted.csr, self.life, now);
         let chain = chain.map_err(|error| {
@@ -90,6 +95,20 @@ impl Desk {
         tracing::info!(node = wanted.node, by, "issued a certificate");
         let ca = own.pem.clone();
         Ok(Answer::Certificate { chain, ca })
+    }
+
+    /// Nothing is used up by who is cut off, nor while it cannot be known.
+    fn check_revoked(&self, node: &str) -> Result<(), EnrolRefusal> {
+        match is_node_revoked(&self.state_directory, node) {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(EnrolRefusal::NodeRevoked {
+                node: node.to_owned(),
+            }),
+            Err(error) => {
+                tracing::error!(%error, "revocations cannot be read");
+                Err(EnrolRefusal::StoreBroken)
+            }
+        }
     }
 
     /// Uses a token up, where one is the proof. By what it is proven.

@@ -31,6 +31,7 @@ pub struct Grants {
     peers: BTreeMap<ClusterId, Arc<ClusterPeer>>,
     /// Prefixes of pods of all clusters, this one's too.
     mesh: Vec<IpNet>,
+    issuers: Issuers,
 }
 
 impl Grants {
@@ -38,7 +39,18 @@ impl Grants {
     pub fn new(own: Own, peers: BTreeMap<ClusterId, Arc<ClusterPeer>>) -> Self {
         let theirs = peers.values().flat_map(|peer| &peer.pod_cidrs);
         let mesh = own.prefixes.iter().chain(theirs).copied().collect();
-        Self { own, peers, mesh }
+        Self {
+            own,
+            peers,
+            mesh,
+            issuers: Issuers::default(),
+        }
+    }
+
+    /// The same, which knows whose revocations come, and how new they must be.
+    #[must_use]
+    pub fn with_issuers(self, issuers: Issuers) -> Self {
+        Self { issuers, ..self }
     }
 
     /// What it holds for this cluster's own.
@@ -46,12 +58,18 @@ impl Grants {
         &self.own
     }
 
-    fn judge(&self, peer: &ClusterPeer, record: &Record) -> Result<(), &'static str> {
+    fn judge(
+        &self,
+        origin: ClusterId,
+        peer: &ClusterPeer,
+        record: &Record,
+    ) -> Result<(), &'static str> {
         match record {
             Record::Node(node) => self.judge_node(peer, node),
             Record::Identity(identity) => namespace(peer, &identity.namespace),
             Record::Service(service) => self.judge_service(peer, &service.namespace, &service.name),
             Record::Endpoint(endpoint) => self.judge_endpoint(peer, endpoint),
+            Record::Revocations(signed) => self.issuers.judge(origin, peer, signed),
             Record::Policy(_) | Record::Namespace(_) | Record::Pod(_) | Record::Cluster(_) => {
                 Err("kind_private")
             }
@@ -130,7 +148,7 @@ impl Gate for Grants {
             return Err(Refusal::Grant("kind_private"));
         }
         let record = decode_record(key, value)?;
-        self.judge(peer, &record).map_err(Refusal::Grant)
+        self.judge(origin, peer, &record).map_err(Refusal::Grant)
     }
 }
 
@@ -149,6 +167,10 @@ pub fn quota(peer: QuotaLimits, hub: QuotaLimits) -> Quota {
         burst: burst.unwrap_or(default.burst),
     }
 }
+
+mod issuers;
+
+pub use issuers::Issuers;
 
 #[cfg(test)]
 mod hostile;

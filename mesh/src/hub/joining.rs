@@ -4,6 +4,8 @@ use super::manifest::{ClusterPeer, QuotaLimits};
 use crate::enrol::message::MessageError;
 use crate::io::token_store::TokenStoreError;
 use crate::join::{Conflict, Grant, Offer, OfferFault, Terms};
+use crate::record::NameError;
+use crate::revocation::{Kind, Verdict};
 use crate::token::{SecretHash, TokenError};
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -30,6 +32,10 @@ pub(super) enum Affair {
     Take(Box<Met>, Reply<()>),
     /// A member that joined is none any more.
     Leave(String, Reply<()>),
+    /// A member or a node of ours is cut off.
+    Revoke(String, Option<Kind>, Reply<Cut>),
+    /// It is let in again.
+    Readmit(String, Option<Kind>, Reply<Cut>),
 }
 
 /// A member, or a `ClusterPeer` that is none.
@@ -41,6 +47,22 @@ pub(super) struct Listed {
     pub(super) declared: bool,
     /// Why it is none.
     pub(super) refused: Option<String>,
+    /// Whether that is because it is cut off.
+    pub(super) is_revoked: bool,
+}
+
+/// Who was cut off, or let in again.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Cut {
+    pub(super) name: String,
+    pub(super) kind: Kind,
+    /// In seconds since 1970; of a cluster, the first epoch.
+    pub(super) since: u64,
+    /// Of this cluster's newest list.
+    pub(super) epoch: u64,
+    /// Whether other clusters are told, too.
+    pub(super) is_published: bool,
 }
 
 /// Whom an operator invites.
@@ -102,6 +124,9 @@ pub(super) struct Note {
     pub(super) namespaces: Option<Vec<String>>,
     /// How much.
     pub(super) quotas: QuotaLimits,
+    /// Whether whom it revokes is cut off here, too.
+    #[serde(default)]
+    pub(super) may_revoke: bool,
 }
 
 /// Why it is not done: one line each. Nothing changed then.
@@ -171,6 +196,26 @@ pub(super) enum Refusal {
     /// The state directory cannot be used.
     #[error("the state directory cannot be used: {}", crate::io::secret_file::reason(.0))]
     Disk(#[from] io::Error),
+    /// It is cut off.
+    #[error("NAME: {name}: {verdict}; let it in again first: `hawser readmit {name}`")]
+    Revoked { name: String, verdict: Box<Verdict> },
+    /// Nobody to cut off has that name.
+    #[error(
+        "NAME: {0}: is neither a member nor a node of this cluster; correct it, or say which it will be: --kind"
+    )]
+    NobodyOfThatName(String),
+    /// Both have that name.
+    #[error("NAME: {0}: is a cluster and a node; say which: --kind cluster, or --kind node")]
+    Ambiguous(String),
+    /// It is not cut off.
+    #[error("NAME: {0}: is not revoked; `hawser clusters list` and `hawser hub` logs name who is")]
+    NotRevoked(String),
+    /// The list is full.
+    #[error("NAME: 512 clusters are revoked already; let one in again first: `hawser readmit`")]
+    TooManyRevoked,
+    /// The CA does not sign.
+    #[error("the CA of this cluster cannot sign the list of revocations")]
+    Sign(#[from] crate::ca::IssueError),
     /// The hub ends.
     #[error("the hub is ending; ask again")]
     Ending,
@@ -183,6 +228,12 @@ impl From<Conflict> for Refusal {
 }
 
 impl Refusal {
+    /// Somebody wrote no name.
+    pub(super) fn name_is_none(name: &str, rule: NameError) -> Self {
+        let shown = name.escape_default();
+        OfferFault(format!("NAME: {shown}: {rule}; correct it")).into()
+    }
+
     /// Its name in logs, metrics, answers and tests.
     pub(super) fn name(&self) -> &'static str {
         match self {
@@ -203,6 +254,12 @@ impl Refusal {
             Self::Told { .. } => "refused_there",
             Self::Unreached { name, .. } => name,
             Self::Disk(_) => "state_unusable",
+            Self::Revoked { .. } => "cluster_revoked",
+            Self::NobodyOfThatName(_) => "name_unknown",
+            Self::Ambiguous(_) => "name_ambiguous",
+            Self::NotRevoked(_) => "not_revoked",
+            Self::TooManyRevoked => "too_many_revoked",
+            Self::Sign(_) => "sign_failed",
             Self::Ending => "hub_ending",
         }
     }
@@ -219,7 +276,10 @@ impl Refusal {
     pub(super) fn is_our_fault(&self) -> bool {
         matches!(
             self,
-            Self::Disk(_) | Self::Pem(_) | Self::Store(TokenStoreError::Broken { .. })
+            Self::Disk(_)
+                | Self::Pem(_)
+                | Self::Sign(_)
+                | Self::Store(TokenStoreError::Broken { .. })
         )
     }
 

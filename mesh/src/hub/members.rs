@@ -1,6 +1,8 @@
-//! The other clusters, each with an ID and prefixes of its own: who came first, keeps them.
+//! The other clusters, each with an ID and prefixes of its own: who came first, keeps them, also when it is cut off.
 
 use super::manifest::{ClusterPeer, overlaps, own_cluster};
+use crate::join::pins;
+use crate::revocation::{Standing, Verdict};
 use hawser_tunnel::node::ClusterId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,6 +16,8 @@ pub struct MemberChange {
     pub name: String,
     /// `None`: it left.
     pub peer: Option<Arc<ClusterPeer>>,
+    /// Whether it left because it was cut off.
+    pub is_revoked: bool,
 }
 
 /// Which `ClusterPeer` objects count.
@@ -21,6 +25,9 @@ pub struct MemberChange {
 pub struct Members {
     own: (ClusterId, String),
     accepted: BTreeMap<String, Arc<ClusterPeer>>,
+    /// Those that are cut off, and why. What was theirs is nobody else's.
+    revoked: BTreeMap<String, (Arc<ClusterPeer>, Verdict)>,
+    standing: Standing,
     /// Those that take what another one or the own cluster has, and why.
     refused: BTreeMap<String, (Arc<ClusterPeer>, String)>,
 }
@@ -31,6 +38,8 @@ impl Members {
         Self {
             own: (own, own_name),
             accepted: BTreeMap::new(),
+            revoked: BTreeMap::new(),
+            standing: Standing::default(),
             refused: BTreeMap::new(),
         }
     }
@@ -46,22 +55,109 @@ impl Members {
         refused.map(|(name, (_, why))| (name.as_str(), why.as_str()))
     }
 
+    /// Objects of clusters that are cut off, by name, with the reason. Nothing that they said stands.
+    pub fn revoked(&self) -> impl Iterator<Item = (&str, &Verdict)> {
+        let revoked = self.revoked.iter();
+        revoked.map(|(name, (_, verdict))| (name.as_str(), verdict))
+    }
+
     /// What an object says that does not count.
     pub fn wanted(&self, name: &str) -> Option<&Arc<ClusterPeer>> {
-        Some(&self.refused.get(name)?.0)
+        let revoked = self.revoked.get(name).map(|(peer, _)| peer);
+        revoked.or_else(|| Some(&self.refused.get(name)?.0))
+    }
+
+    /// Who is cut off, here and elsewhere.
+    pub fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// Whether a cluster of this name, with these CAs in PEM, is cut off.
+    pub fn judge(&self, name: &str, ca: &str) -> Option<Verdict> {
+        if self.standing.is_empty() {
+            return None;
+        }
+        // Who is no member any more was one when its list came.
+        let counts = |issuer: &str| self.may_revoke(issuer).unwrap_or(true);
+        self.standing.judge(name, &pins(ca), counts)
+    }
+
+    /// Whether whom this cluster revokes is cut off, by what its object says.
+    fn may_revoke(&self, name: &str) -> Option<bool> {
+        let peer = self.accepted.get(name).or_else(|| self.wanted(name));
+        peer.map(|peer| peer.may_revoke)
+    }
+
+    /// Takes what was decided, here and elsewhere. Returns what follows from it, those that left first.
+    pub fn set_standing(&mut self, standing: Standing) -> Vec<MemberChange> {
+        self.standing = standing;
+        let mut changes = Vec::new();
+        self.judge_all(&mut changes);
+        changes
+    }
+
+    /// Judges everybody once more. A member that is cut off may be one whose list counted, so it goes on until nothing
+    /// changes any more.
+    fn judge_all(&mut self, changes: &mut Vec<MemberChange>) {
+        let names: Vec<String> = self.accepted.keys().cloned().collect();
+        for name in names {
+            let Some(peer) = self.accepted.get(&name).cloned() else {
+                continue;
+            };
+            if let Some(verdict) = self.judge(&name, &peer.ca) {
+                self.cut_off(&name, peer, verdict, changes);
+            }
+        }
+        let names: Vec<String> = self.revoked.keys().cloned().collect();
+        for name in names {
+            // One at a time: whether one's list counts is looked up where it stands.
+            if let Some((peer, _)) = self.revoked.remove(&name) {
+                self.accept(&name, peer, changes);
+            }
+        }
+        self.retry(changes);
+    }
+
+    fn cut_off(
+        &mut self,
+        name: &str,
+        peer: Arc<ClusterPeer>,
+        verdict: Verdict,
+        changes: &mut Vec<MemberChange>,
+    ) {
+        if let Some(left) = self.leave(name) {
+            changes.push(MemberChange {
+                is_revoked: true,
+                ..left
+            });
+        }
+        self.revoked.insert(name.to_owned(), (peer, verdict));
+    }
+
+    /// What gave way may have room now.
+    fn retry(&mut self, changes: &mut Vec<MemberChange>) {
+        let names: Vec<String> = self.refused.keys().cloned().collect();
+        for name in names {
+            if let Some((peer, _)) = self.refused.remove(&name) {
+                self.accept(&name, peer, changes);
+            }
+        }
     }
 
     /// Takes the newest state of an object; `None`: it is gone. Returns what follows from it, those that left first.
     pub fn set(&mut self, name: &str, peer: Option<Arc<ClusterPeer>>) -> Vec<MemberChange> {
         let mut changes = Vec::new();
+        let could_revoke = self.may_revoke(name);
         self.refused.remove(name);
+        self.revoked.remove(name);
         match peer {
             Some(peer) => self.accept(name, peer, &mut changes),
             None => changes.extend(self.leave(name)),
         }
-        // What gave way may have room now.
-        for (name, (peer, _)) in std::mem::take(&mut self.refused) {
-            self.accept(&name, peer, &mut changes);
+        if self.may_revoke(name) == could_revoke {
+            self.retry(&mut changes);
+        } else {
+            self.judge_all(&mut changes);
         }
         changes
     }
@@ -72,12 +168,17 @@ impl Members {
             id: old.id,
             name: name.to_owned(),
             peer: None,
+            is_revoked: false,
         })
     }
 
     fn accept(&mut self, name: &str, peer: Arc<ClusterPeer>, changes: &mut Vec<MemberChange>) {
         if let Some(why) = self.conflict(name, &peer) {
             self.refused.insert(name.to_owned(), (peer, why));
+            return;
+        }
+        if let Some(verdict) = self.judge(name, &peer.ca) {
+            self.cut_off(name, peer, verdict, changes);
             return;
         }
         match self.accepted.get(name) {
@@ -90,6 +191,7 @@ impl Members {
             id: peer.id,
             name: name.to_owned(),
             peer: Some(peer),
+            is_revoked: false,
         });
     }
 
@@ -98,7 +200,9 @@ impl Members {
         if let Some(fault) = own_cluster(peer.id, name, *own, own_name) {
             return Some(fault.to_string());
         }
-        let mut others = self.accepted.iter().filter(|(other, _)| *other != name);
+        let revoked = self.revoked.iter().map(|(other, (peer, _))| (other, peer));
+        let others = self.accepted.iter().chain(revoked);
+        let mut others = others.filter(|(other, _)| *other != name);
         others.find_map(|(other, known)| {
             if known.id == peer.id {
                 return Some(format!(
@@ -138,6 +242,7 @@ mod tests {
             hubs: Vec::new(),
             ca: String::new(),
             quotas: QuotaLimits::default(),
+            may_revoke: false,
         })
     }
 
@@ -243,6 +348,89 @@ mod tests {
         }
         let right = with_services(3, "10.3.0.0/16", "10.97.0.0/16");
         assert_eq!(names(&members.set("alien", Some(right))), ["+alien"]);
+    }
+
+    fn known(id: u16, prefix: &str, name: &str, may_revoke: bool) -> Arc<ClusterPeer> {
+        let ca = crate::ca::init("set.example", name, std::time::SystemTime::now());
+        Arc::new(ClusterPeer {
+            ca: ca.unwrap().certificate,
+            may_revoke,
+            ..(*peer(id, prefix)).clone()
+        })
+    }
+
+    #[test]
+    fn who_is_cut_off_is_no_member_and_what_was_its_own_is_nobody_elses() {
+        let mut members = members();
+        let west = known(2, "10.2.0.0/16", "west", false);
+        members.set("west", Some(Arc::clone(&west)));
+        members.set("north", Some(known(3, "10.2.8.0/24", "north", false)));
+        let mut standing = Standing::default();
+        standing.own.revoke_cluster("west", pins(&west.ca), 7);
+        let changes = members.set_standing(standing.clone());
+        assert_eq!(names(&changes), ["-west"]);
+        assert!(changes[0].is_revoked);
+        let revoked: Vec<_> = members
+            .revoked()
+            .map(|(name, why)| (name, why.to_string()))
+            .collect();
+        assert_eq!(revoked, [("west", "was revoked here, epoch 7".to_owned())]);
+        assert!(members.wanted("west").is_some());
+        let refused: Vec<_> = members.refused().map(|(name, _)| name).collect();
+        assert_eq!(refused, ["north"], "its prefix is still west's");
+        // Neither by another name, nor with another CA, nor told once more.
+        for (name, ca) in [
+            ("other", &west.ca),
+            ("west", &known(2, "10.2.0.0/16", "west", false).ca),
+        ] {
+            let again = Arc::new(ClusterPeer {
+                ca: ca.clone(),
+                ..(*peer(5, "10.5.0.0/16")).clone()
+            });
+            assert_eq!(names(&members.set(name, Some(again))), [""; 0], "{name}");
+            assert!(members.revoked().any(|(revoked, _)| revoked == name));
+        }
+        members.set("other", None);
+        members.set("west", Some(Arc::clone(&west)));
+        standing.own.readmit_cluster("west", BTreeMap::new(), 8);
+        assert_eq!(names(&members.set_standing(standing)), ["+west"]);
+        assert_eq!(members.revoked().count(), 0);
+    }
+
+    #[test]
+    fn whom_another_cluster_revoked_is_cut_off_where_its_grant_says_so() {
+        let (west, north) = (
+            known(2, "10.2.0.0/16", "west", true),
+            known(3, "10.3.0.0/16", "north", false),
+        );
+        let says = |issuer: &str, of: &ClusterPeer, name: &str| {
+            let mut heard = crate::revocation::Heard::default();
+            let revoked = crate::revocation::Revoked {
+                pins: pins(&of.ca),
+                since: crate::revocation::Epoch(7),
+            };
+            heard.clusters.insert(name.to_owned(), revoked);
+            (issuer.to_owned(), heard)
+        };
+        let mut members = members();
+        members.set("west", Some(Arc::clone(&west)));
+        members.set("north", Some(Arc::clone(&north)));
+        // North may not say anything of west, and nobody of this cluster.
+        let mut standing = Standing::default();
+        standing
+            .heard
+            .extend([says("north", &west, "west"), says("west", &west, "east")]);
+        assert!(members.set_standing(standing.clone()).is_empty());
+        standing.heard.extend([says("west", &north, "north")]);
+        assert_eq!(names(&members.set_standing(standing.clone())), ["-north"]);
+        // Its own end does not undo it; another grant does.
+        standing.own.revoke_cluster("west", pins(&west.ca), 9);
+        assert_eq!(names(&members.set_standing(standing.clone())), ["-west"]);
+        assert_eq!(members.revoked().count(), 2);
+        standing.own = crate::revocation::Own::default();
+        assert_eq!(names(&members.set_standing(standing)), ["+west"]);
+        let changes = members.set("west", Some(known(2, "10.2.0.0/16", "west", false)));
+        assert_eq!(names(&changes), ["+west", "+north"]);
     }
 
     #[test]

@@ -144,7 +144,8 @@ impl Hub {
         let (orders, taken) = mpsc::channel();
         let (reporter, mut reports) = unbounded_channel();
         let replica = format!("{name}-{port}");
-        let scribe = Scribe::open(Arc::clone(&config), &replica, &orders, reporter)?;
+        let own_ca = certificates.own_ca();
+        let scribe = Scribe::open(Arc::clone(&config), own_ca, &replica, &orders, reporter)?;
         let admin = AdminSocket::open(&config.state_directory.join(format!("hub-{replica}.sock")))
             .map_err(system("listen for requests of operators"))?;
         std::thread::Builder::new()
@@ -157,7 +158,11 @@ impl Hub {
             .map_err(io::Error::other)
             .map_err(system("open a file"))?;
         let (kept, loaded) = opened?;
-        let mut core = Core::new(config.cluster.clone(), config.quotas);
+        let mut core = Core::new(
+            config.cluster.clone(),
+            config.clusterset.clone(),
+            config.quotas,
+        );
         core.protect(config.protected.clone());
         let mut source = (0, Vec::new());
         let mut writes = false;
@@ -171,6 +176,7 @@ impl Hub {
                     break;
                 }
                 Some(Report::Member(change)) => core.set_member(change, Instant::now()),
+                Some(Report::Epochs(epochs)) => core.raise_epochs(epochs),
                 Some(Report::Writes) => writes = true,
                 Some(Report::Source(objects, complaints)) => source = (objects, complaints),
                 Some(Report::Failed(error)) => return Err(error.into()),
@@ -332,6 +338,7 @@ impl Hub {
                 self.connections.close(session, reason);
             }
             Action::Announced { node, lanes } => self.order(Order::Lanes(node, lanes)),
+            Action::Revocations { signed } => self.order(Order::Revocations(Box::new(signed))),
             Action::Ahead { claims } => self.order(Order::Ahead(claims)),
             Action::Bump { to } => self.order(Order::Bump(to)),
             Action::Keep {
@@ -393,6 +400,7 @@ impl Hub {
             Report::Own(_) => {}
             Report::Frame(frame) => self.core.write(frame),
             Report::Member(change) => self.core.set_member(change, Instant::now()),
+            Report::Epochs(epochs) => self.core.raise_epochs(epochs),
             Report::Heard(claim) => self.core.heard(claim, Instant::now()),
             Report::Writes => {
                 self.writes = true;

@@ -11,13 +11,16 @@ use super::members::Members;
 use super::tokens::seconds;
 use super::writer::Writer;
 use crate::config::hub_yaml::HubConfig;
+use crate::io::ca_store::OwnCa;
 use crate::io::folder::Folder;
 use crate::io::folder_watch::FolderWatch;
 use crate::io::journal_file::JournalFile;
 use crate::io::lock::{self, Lock};
 use crate::io::numbers::NumberFiles;
+use crate::io::revoked_folder::RevokedFolder;
 use crate::io::token_store::TokenStore;
 use crate::record::{Incarnation, Key, Kind, LaneRecord, Version};
+use crate::revocation::Signed;
 use heard::Heard;
 use lanes::Announced;
 use peers::Peers;
@@ -32,6 +35,7 @@ mod heard;
 mod lanes;
 mod order;
 mod peers;
+mod revoked;
 mod source;
 mod watch;
 
@@ -60,7 +64,13 @@ pub(super) struct Scribe {
     /// Those that joined by invitation.
     peers: Peers,
     tokens: TokenStore,
+    /// Who is cut off.
+    revoked: RevokedFolder,
+    /// It signs what this cluster decides.
+    own_ca: Option<Arc<OwnCa>>,
     members: Members,
+    /// Lists that could not be kept yet.
+    unkept_lists: Vec<Signed>,
     /// Contents that are to be kept for the next start.
     unkept: BTreeMap<String, Option<String>>,
     writing: Option<Writing>,
@@ -78,9 +88,10 @@ struct Writing {
 
 impl Scribe {
     /// Opens the state directory, and begins to watch it and the source, and to wait for the lock. `replica`: a name that
-    /// no other replica of the hub has.
+    /// no other replica of the hub has. Without an own CA others are not told who is cut off.
     pub(super) fn open(
         config: Arc<HubConfig>,
+        own_ca: Option<Arc<OwnCa>>,
         replica: &str,
         orders: &Sender<Order>,
         reports: UnboundedSender<Report>,
@@ -106,8 +117,11 @@ impl Scribe {
             told_own: false,
             peers: Peers::open(&state.join("peers"), ground.clone())?,
             tokens: TokenStore::open(state)?,
+            revoked: RevokedFolder::open(state)?,
+            own_ca,
             catalog: Catalog::new(ground),
             members: Members::new(config.cluster.id, config.cluster.name.clone()),
+            unkept_lists: Vec::new(),
             unkept: BTreeMap::new(),
             writing: None,
             reports,
@@ -140,6 +154,7 @@ impl Scribe {
 
     fn work(&mut self, orders: &Receiver<Order>) -> Result<(), ScribeError> {
         self.follow()?;
+        self.take_standing();
         self.recall()?;
         self.look();
         self.tell_own();
@@ -165,6 +180,8 @@ impl Scribe {
                 Ok(Order::Announced) => self.hear_lanes(),
                 Ok(Order::Heard) => self.hear_others(),
                 Ok(Order::Peers) => self.look_at_peers(),
+                Ok(Order::Revoked) => self.look_at_revoked(),
+                Ok(Order::Revocations(signed)) => self.hear_revocations(&signed),
                 Ok(Order::Affair(affair)) => self.settle_affair(affair),
                 Ok(Order::Locked(lock)) => self.begin(lock)?,
                 Ok(Order::Unlockable(error)) => return Err(error.into()),
@@ -179,6 +196,10 @@ impl Scribe {
                         self.hear_lanes();
                         self.hear_others();
                         self.look_at_peers();
+                        self.look_at_revoked();
+                        for signed in std::mem::take(&mut self.unkept_lists) {
+                            self.hear_revocations(&signed);
+                        }
                         if self.writing.is_none() {
                             self.follow()?;
                             self.tell_own();
@@ -240,7 +261,7 @@ impl Scribe {
             seconds(SystemTime::now()),
         );
         for (key, object) in self.catalog.objects() {
-            writer.apply(key, Some(object));
+            writer.apply(key, self.counting(key, Some(object)));
         }
         for (name, peer) in self.members.accepted() {
             writer.set_member(peer.id, name, Some(peer));
@@ -251,6 +272,7 @@ impl Scribe {
             dirty: true,
             _lock: lock,
         });
+        self.publish_revocations();
         self.hear_lanes();
         tracing::info!(version = %self.live.version, "this replica writes");
         self.report(Report::Writes);

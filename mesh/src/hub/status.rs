@@ -113,6 +113,7 @@ pub(super) fn clusters(listed: &[Listed], standings: &BTreeMap<String, Standing>
             texts.collect::<Vec<_>>()
         };
         let state = match (&listed.refused, standing.is_connected) {
+            (Some(_), _) if listed.is_revoked => "revoked",
             (Some(_), _) => "refused",
             (None, true) => "connected",
             (None, false) => "away",
@@ -128,6 +129,7 @@ pub(super) fn clusters(listed: &[Listed], standings: &BTreeMap<String, Standing>
             "serviceCidrs": text(&peer.service_cidrs),
             "namespaces": peer.namespaces,
             "quotas": peer.quotas,
+            "mayRevoke": peer.may_revoke,
             "hubs": peer.hubs,
             "ca": fingerprints(&peer.ca),
             "records": standing.records,

@@ -8,6 +8,7 @@ use super::derive::{Claim, ClaimChange, Complaint, Derive, Rules};
 use super::journal::{Frame, Live};
 use super::manifest::{ClusterPeer, Object, ObjectKey};
 use crate::record::{Incarnation, Key, LaneRecord, Revision, Version};
+use crate::revocation::Signed;
 use hawser_tunnel::identity::Identity;
 use hawser_tunnel::node::{ClusterId, NodeIndex};
 use std::collections::{BTreeMap, BTreeSet};
@@ -107,6 +108,11 @@ impl Writer {
     /// Takes a member of the clusterset; `None`: it left.
     pub fn set_member(&mut self, id: ClusterId, name: &str, peer: Option<&ClusterPeer>) {
         self.derive.set_member(id, name, peer);
+    }
+
+    /// Takes the list of those whom this cluster has cut off.
+    pub fn set_revocations(&mut self, signed: Option<Signed>) {
+        self.derive.set_revocations(signed);
     }
 
     /// Takes the lanes that a node's agent told.

@@ -30,6 +30,7 @@ pub fn text(name: &str, peer: &ClusterPeer) -> String {
         hubs,
         ca,
         quotas,
+        may_revoke,
     } = peer;
     // A text of JSON is one of YAML.
     let list = |items: &mut dyn Iterator<Item = String>| {
@@ -56,6 +57,9 @@ pub fn text(name: &str, peer: &ClusterPeer) -> String {
     line("hubs", &list(&mut hubs.iter().cloned()));
     if *quotas != QuotaLimits::default() {
         line("quotas", &quota_map(quotas));
+    }
+    if *may_revoke {
+        line("mayRevoke", "true");
     }
     text.push_str("  ca: |\n");
     for of_ca in ca.lines() {
@@ -124,7 +128,9 @@ mod tests {
             Some(vec!["no".to_owned(), "1".to_owned()]),
         ] {
             for quotas in [QuotaLimits::default(), quotas] {
-                let peer = full.peer(&Grant::new(namespaces.clone(), quotas).unwrap());
+                let may_revoke = quotas != QuotaLimits::default();
+                let grant = Grant::new(namespaces.clone(), quotas, may_revoke);
+                let peer = full.peer(&grant.unwrap());
                 let text = text("west", &peer);
                 let (name, read) = read(&text, &ground()).unwrap();
                 assert_eq!((name.as_str(), read), ("west", peer), "{text}");

@@ -76,6 +76,9 @@ pub(crate) struct WireGrant {
     /// A quota.
     #[prost(uint32, optional, tag = "6")]
     pub(crate) burst: Option<u32>,
+    /// Whether clusters that it revokes are cut off there, too.
+    #[prost(bool, tag = "7")]
+    pub(crate) may_revoke: bool,
 }
 
 /// What the inviting side answers.
@@ -141,6 +144,7 @@ impl From<&Grant> for WireGrant {
             bytes: grant.quotas.bytes,
             changes_per_second: grant.quotas.changes_per_second,
             burst: grant.quotas.burst,
+            may_revoke: grant.may_revoke,
         }
     }
 }
@@ -226,7 +230,11 @@ impl TryFrom<WireGrant> for Grant {
             changes_per_second: wire.changes_per_second,
             burst: wire.burst,
         };
-        Self::new(wire.only.then_some(wire.namespaces), quotas)
+        Self::new(
+            wire.only.then_some(wire.namespaces),
+            quotas,
+            wire.may_revoke,
+        )
     }
 }
 
@@ -306,6 +314,7 @@ mod tests {
                     records: Some(0),
                     ..QuotaLimits::default()
                 },
+                may_revoke: true,
             },
             time: 7,
         };
@@ -375,11 +384,21 @@ mod tests {
         let west = offer("west", 2, "10.2.0.0/16");
         let terms = |namespace: &str, time| Terms {
             offer: west.clone(),
-            grant: Grant::new(Some(vec![namespace.to_owned()]), QuotaLimits::default()).unwrap(),
+            grant: Grant::new(
+                Some(vec![namespace.to_owned()]),
+                QuotaLimits::default(),
+                time > 2,
+            )
+            .unwrap(),
             time,
         };
         assert_eq!(terms("shop", 1).digest(), terms("shop", 2).digest());
         assert_ne!(terms("shop", 1).digest(), terms("bank", 1).digest());
+        assert_ne!(
+            terms("shop", 1).digest(),
+            terms("shop", 3).digest(),
+            "may revoke"
+        );
     }
 
     proptest::proptest! {

@@ -54,6 +54,8 @@ pub struct Grant {
     pub namespaces: Option<BTreeSet<String>>,
     /// How much, where that differs from the hub's own settings.
     pub quotas: QuotaLimits,
+    /// Whether clusters that it revokes are cut off here, too.
+    pub may_revoke: bool,
 }
 
 /// What is wrong with an offer or a grant: one line.
@@ -101,6 +103,7 @@ impl Offer {
             hubs: self.hubs.clone(),
             ca: self.ca.clone(),
             quotas: grant.quotas,
+            may_revoke: grant.may_revoke,
         }
     }
 
@@ -138,14 +141,22 @@ impl Grant {
     ///
     /// # Errors
     /// One is none.
-    pub fn new(namespaces: Option<Vec<String>>, quotas: QuotaLimits) -> Result<Self, OfferFault> {
+    pub fn new(
+        namespaces: Option<Vec<String>>,
+        quotas: QuotaLimits,
+        may_revoke: bool,
+    ) -> Result<Self, OfferFault> {
         for name in namespaces.iter().flatten() {
             check_label(name).map_err(|rule| {
                 OfferFault::field("namespaces", name, &format!("{rule}; correct it"))
             })?;
         }
         let namespaces = namespaces.map(|names| names.into_iter().collect());
-        Ok(Self { namespaces, quotas })
+        Ok(Self {
+            namespaces,
+            quotas,
+            may_revoke,
+        })
     }
 }
 
@@ -188,7 +199,8 @@ pub(crate) mod tests {
 
     #[test]
     fn a_grant_names_namespaces() {
-        let grant = |name: &str| Grant::new(Some(vec![name.to_owned()]), QuotaLimits::default());
+        let grant =
+            |name: &str| Grant::new(Some(vec![name.to_owned()]), QuotaLimits::default(), false);
         assert!(grant("shop").is_ok());
         let told = grant("Shop").unwrap_err().to_string();
         assert!(

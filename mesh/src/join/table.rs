@@ -25,6 +25,8 @@ pub struct Side {
     pub namespaces: Option<Vec<String>>,
     /// How much the other side takes from it, where that differs from that hub's own settings.
     pub quotas: QuotaLimits,
+    /// Whether the other side cuts off whom it revokes.
+    pub may_revoke: bool,
 }
 
 impl Side {
@@ -41,6 +43,7 @@ impl Side {
             ca: fingerprints(&offer.ca),
             namespaces: names.map(|names| names.iter().cloned().collect()),
             quotas: grant.quotas,
+            may_revoke: grant.may_revoke,
         }
     }
 }
@@ -81,11 +84,15 @@ pub fn screen(clusterset: &str, ours: &Side, theirs: &Side) -> String {
         vec![namespaces(side.namespaces.as_deref())]
     });
     row("QUOTAS", &|side| vec![quotas(&side.quotas)]);
+    row("MAY REVOKE", &|side| {
+        vec![if side.may_revoke { "yes" } else { "no" }.to_owned()]
+    });
     let table = table.to_string();
     let table: Vec<&str> = table.lines().map(str::trim_end).collect();
     format!(
         "{} and {} of clusterset {clusterset} take each other in:\n\n{}\n\n\
-         MAY ANNOUNCE and QUOTAS: what the other side takes from it.\n",
+         MAY ANNOUNCE and QUOTAS: what the other side takes from it. MAY REVOKE: whether the other side cuts off whom it\n\
+         revokes.\n",
         ours.name,
         theirs.name,
         table.join("\n")
@@ -132,9 +139,18 @@ mod tests {
             records: Some(1000),
             ..QuotaLimits::default()
         };
-        let grant = Grant::new(Some(vec!["bank".to_owned(), "shop".to_owned()]), quota).unwrap();
+        let grant = Grant::new(
+            Some(vec!["bank".to_owned(), "shop".to_owned()]),
+            quota,
+            false,
+        )
+        .unwrap();
         let mut ours = Side::new(&west, &grant);
-        let mut theirs = Side::new(&east, &Grant::default());
+        let may_revoke = Grant {
+            may_revoke: true,
+            ..Grant::default()
+        };
+        let mut theirs = Side::new(&east, &may_revoke);
         assert_eq!(ours.ca, [format!("SHA256:{}", west.fingerprint())]);
         ours.ca = vec!["SHA256:02".to_owned()];
         theirs.ca = vec!["SHA256:01".to_owned()];
@@ -150,8 +166,10 @@ west and east of clusterset set.example take each other in:
  CA             SHA256:02              SHA256:01
  MAY ANNOUNCE   bank, shop             all namespaces
  QUOTAS         records=1000           as the hub has them for all
+ MAY REVOKE     no                     yes
 
-MAY ANNOUNCE and QUOTAS: what the other side takes from it.
+MAY ANNOUNCE and QUOTAS: what the other side takes from it. MAY REVOKE: whether the other side cuts off whom it
+revokes.
 ";
         assert_eq!(screen("set.example", &ours, &theirs), expected);
     }

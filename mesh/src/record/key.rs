@@ -21,6 +21,8 @@ pub enum Kind {
     Service = 3,
     /// A pod, in a scope.
     Endpoint = 4,
+    /// Whom the origin has cut off.
+    Revocations = 5,
     /// A network policy.
     Policy = 65,
     /// A namespace.
@@ -33,11 +35,12 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in the order of their keys.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Node,
         Self::Identity,
         Self::Service,
         Self::Endpoint,
+        Self::Revocations,
         Self::Policy,
         Self::Namespace,
         Self::Pod,
@@ -64,6 +67,7 @@ impl Kind {
             Self::Identity => "identity",
             Self::Service => "service",
             Self::Endpoint => "endpoint",
+            Self::Revocations => "revocations",
             Self::Policy => "policy",
             Self::Namespace => "namespace",
             Self::Pod => "pod",
@@ -93,6 +97,7 @@ pub enum KeyError {
 /// | service, policy | namespace, 0, name |
 /// | endpoint of a service | `s`, namespace, 0, service, 0, name |
 /// | endpoint of an identity | `i`, number, 4 bytes, big endian, name |
+/// | revocations | nothing: an origin has one list |
 /// | namespace | name |
 /// | pod | node index, 2 bytes, big endian, namespace, 0, name |
 /// | cluster | cluster ID, 2 bytes, big endian |
@@ -159,6 +164,11 @@ impl Key {
         let mut bytes = Prefix::scope(scope).0.to_vec();
         bytes.extend_from_slice(name.as_bytes());
         Self(bytes.into())
+    }
+
+    /// Of an origin's revocations.
+    pub fn revocations() -> Self {
+        Self(build(Kind::Revocations, &[]))
     }
 
     /// Of a network policy.
@@ -300,6 +310,7 @@ mod tests {
                 Key::endpoint(&Scope::Identity(Identity::new(1001).unwrap()), "a"),
                 b"\x04i\0\0\x03\xe9a",
             ),
+            (Key::revocations(), b"\x05"),
             (
                 Key::pod(index(7), "shop", "web-1"),
                 b"\x43\0\x07shop\0web-1",

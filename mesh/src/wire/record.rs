@@ -13,6 +13,7 @@ use crate::record::{
     NameError, Namespace, Node, Pod, Policy, Record, Scope, Service, ServicePort, ServiceType,
     check_label, check_labels, check_name,
 };
+use crate::revocation::{ListError, Signed};
 use bytes::Bytes;
 use fields::{
     MAX_CA, MAX_LIST, address, address_bytes, addresses, check_port_name, identity, name,
@@ -22,7 +23,7 @@ use hawser_tunnel::key::PublicKey;
 use hawser_tunnel::node::ClusterId;
 use messages::{
     Value, WireCluster, WireEndpoint, WireIdentity, WireNamespace, WireNode, WirePod, WirePolicy,
-    WirePort, WireRecord, WireService,
+    WirePort, WireRecord, WireRevocations, WireService,
 };
 use prost::Message as _;
 use std::net::SocketAddr;
@@ -55,6 +56,9 @@ pub enum RecordError {
     /// A list in it is too long, or empty where it must not be.
     #[error("{0}: too many entries, or none")]
     List(&'static str),
+    /// Its list of revocations is none.
+    #[error(transparent)]
+    Revocations(#[from] ListError),
 }
 
 impl RecordError {
@@ -67,6 +71,7 @@ impl RecordError {
             Self::Name { .. } => "record_name",
             Self::Value(_) => "record_value",
             Self::List(_) => "record_list",
+            Self::Revocations(_) => "record_revocations",
         }
     }
 }
@@ -97,6 +102,10 @@ pub fn encode_record(record: &Record) -> Bytes {
             session_affinity: service.session_affinity,
         }),
         Record::Endpoint(endpoint) => Value::Endpoint(endpoint_message(endpoint)),
+        Record::Revocations(signed) => Value::Revocations(WireRevocations {
+            list: signed.bytes().clone(),
+            signature: signed.signature().clone(),
+        }),
         Record::Policy(policy) => Value::Policy(WirePolicy {
             namespace: policy.namespace.clone(),
             name: policy.name.clone(),
@@ -147,6 +156,9 @@ pub fn decode_record(key: &Key, bytes: &Bytes) -> Result<Record, RecordError> {
         }
         Value::Service(service) => Record::Service(checked_service(service)?),
         Value::Endpoint(endpoint) => Record::Endpoint(checked_endpoint(endpoint)?),
+        Value::Revocations(revocations) => {
+            Record::Revocations(Signed::parse(revocations.list, revocations.signature)?)
+        }
         Value::Policy(policy) => {
             check_label(&policy.namespace).map_err(name("namespace"))?;
             check_name(&policy.name).map_err(name("name"))?;

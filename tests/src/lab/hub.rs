@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::manifests::{ClusterPeer, Manifests, PodManifest};
 use super::node_config::{
-    ClusterName, Clusterset, HubConfig, NodeConfig, NodeName, TunnelConfig, Underlay,
+    ClusterName, Clusterset, HubConfig, NodeConfig, NodeIdentity, NodeName, TunnelConfig, Underlay,
 };
 use super::pod::Pod;
 use super::process::Process;
@@ -53,6 +53,11 @@ impl Hub {
         &self.node
     }
 
+    /// Its hub.yaml.
+    pub(super) fn config_path(&self) -> PathBuf {
+        self.directory.join("hub.yaml")
+    }
+
     /// The machine under it was made anew.
     pub(super) fn move_to(&mut self, netns: &Netns) {
         self.netns = netns.clone();
@@ -64,9 +69,7 @@ impl Hub {
     /// When it cannot be started.
     pub fn start(&mut self) -> Result<()> {
         let mut command = self.netns.command(binary("hawser")?);
-        command
-            .args(["hub", "--config"])
-            .arg(self.directory.join("hub.yaml"));
+        command.args(["hub", "--config"]).arg(self.config_path());
         self.process
             .start(command)
             .with_context(|| format!("hub on {}", self.node))
@@ -141,17 +144,22 @@ impl Lab {
     /// Where a cluster's CA is.
     #[must_use]
     pub fn authority(&self, cluster: &str) -> PathBuf {
+        if self.topology().joining {
+            return self.state_directory(cluster).join("ca");
+        }
         cluster_directory(self, cluster).join("ca")
     }
 
-    /// Makes CAs, certificates and manifests, and writes hub.yaml of every hub and node.yaml of every node.
+    /// Makes manifests, and writes hub.yaml of every hub and node.yaml of every node. Of clusters that do not join, also
+    /// CAs and certificates.
     pub(super) fn configure_hubs(&self) -> Result<()> {
+        let joining = self.topology().joining;
         for cluster in &self.topology().clusters {
             let directory = cluster_directory(self, &cluster.name);
             fs::create_dir_all(&directory)
                 .with_context(|| format!("failed to make {}", directory.display()))?;
             let ca = directory.join("ca");
-            if !ca.exists() {
+            if !joining && !ca.exists() {
                 let arguments = ["--cluster", &cluster.name, "--clusterset", CLUSTERSET];
                 authority("init", &arguments, &ca, None)?;
                 for node in self.nodes_of(&cluster.name) {
@@ -161,7 +169,10 @@ impl Lab {
             }
         }
         for hub in &self.hubs {
-            if !hub.directory.exists() {
+            if joining {
+                fs::create_dir_all(&hub.directory)
+                    .with_context(|| format!("failed to make {}", hub.directory.display()))?;
+            } else if !hub.directory.exists() {
                 let ca = cluster_directory(self, &hub.cluster).join("ca");
                 let out = hub.directory.join("tls");
                 authority("hub", &["--name", &hub.node], &ca, Some(&out))?;
@@ -202,7 +213,8 @@ impl Lab {
         let prefixes = Family::BOTH.map(|family| cluster.prefix(family));
         let shared = cluster_directory(self, &hub.cluster);
         let tls = hub.directory.join("tls");
-        let config = json!({
+        let mut config = json!({
+            "name": hub.node,
             "cluster": { "name": cluster.name, "id": cluster.id },
             "clusterset": { "name": CLUSTERSET, "vni": 1 },
             "listen": format!("[::]:{HUB_PORT}"),
@@ -210,14 +222,16 @@ impl Lab {
             "source": format!("dir:{}", shared.join("manifests").display()),
             "podCidrs": prefixes.iter().flatten().collect::<Vec<_>>(),
             "hubs": self.hub_addresses(&hub.cluster),
-            "tls": {
+        });
+        if !topology.joining {
+            config["tls"] = json!({
                 "ca": shared.join("ca").join("ca.crt"),
                 "certificate": tls.join("tls.crt"),
                 "key": tls.join("tls.key"),
-            },
-        });
+            });
+        }
         let text = serde_saphyr::to_string(&config).context("failed to write hub.yaml")?;
-        let path = hub.directory.join("hub.yaml");
+        let path = hub.config_path();
         fs::write(&path, text).with_context(|| format!("failed to write {}", path.display()))
     }
 
@@ -287,9 +301,17 @@ impl Lab {
             },
             hub: Some(HubConfig {
                 addresses: self.hub_addresses(node.cluster()),
-                ca: shared.join("ca").join("ca.crt"),
-                certificate: tls.join("tls.crt"),
-                key: tls.join("tls.key"),
+                identity: if self.topology().joining {
+                    NodeIdentity::Token {
+                        token: node.token_path(),
+                    }
+                } else {
+                    NodeIdentity::Files {
+                        ca: shared.join("ca").join("ca.crt"),
+                        certificate: tls.join("tls.crt"),
+                        key: tls.join("tls.key"),
+                    }
+                },
                 endpoints: None,
                 state_directory: Some(node.kept_dir()),
             }),

@@ -1,6 +1,8 @@
 //! Clusters of a lab join each other as their operators would have them: by `hawser invite` and `hawser join`.
 
+use std::fs::File;
 use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -29,13 +31,64 @@ impl Lab {
             })?;
             ended.map_or(Ok(()), Err)?;
         }
+        let grant: &[&str] = if self.topology().revoking {
+            &["--may-revoke"]
+        } else {
+            &[]
+        };
         for (at, inviting) in names.iter().enumerate() {
             for joining in &names[at + 1..] {
-                let token = self.ask_hub(inviting, &["invite", joining], "")?;
-                self.ask_hub(joining, &["join", "-", "--yes"], &token)?;
+                let token = self.ask_hub(inviting, &[&["invite", joining], grant].concat(), "")?;
+                let words = [&["join", "-", "--yes"], grant].concat();
+                self.ask_hub(joining, &words, &token)?;
             }
         }
         Ok(())
+    }
+
+    /// Gives each node a token of its cluster's hub, by which it gets its certificate.
+    ///
+    /// # Errors
+    /// When a hub's files are of no use, or the file cannot be written.
+    pub(super) fn give_tokens(&self) -> Result<()> {
+        for node in self.nodes() {
+            let mut hubs = self.hubs().iter();
+            let hub = hubs.find(|hub| hub.cluster() == node.cluster());
+            let hub = hub.with_context(|| format!("{} has no hub", node.cluster()))?;
+            let output = Command::new(binary("hawser")?)
+                .arg("node-token")
+                .arg("--config")
+                .arg(hub.config_path())
+                .arg(node.name())
+                .output()
+                .context("failed to start hawser")?;
+            let complaint = String::from_utf8_lossy(&output.stderr);
+            ensure!(output.status.success(), "hawser node-token: {complaint}");
+            let path = node.token_path();
+            let mut file = File::options();
+            let file = file.write(true).create(true).truncate(true).mode(0o600);
+            let written = file
+                .open(&path)
+                .and_then(|mut file| file.write_all(&output.stdout));
+            written.with_context(|| format!("failed to write {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Has a cluster's hub cut off a member or a node (`hawser revoke`).
+    ///
+    /// # Errors
+    /// What it complains of.
+    pub fn revoke(&self, cluster: &str, name: &str) -> Result<String> {
+        self.ask_hub(cluster, &["revoke", name], "")
+    }
+
+    /// Has a cluster's hub let in again whom it cut off (`hawser readmit`).
+    ///
+    /// # Errors
+    /// What it complains of.
+    pub fn readmit(&self, cluster: &str, name: &str) -> Result<String> {
+        self.ask_hub(cluster, &["readmit", name], "")
     }
 
     /// What a cluster's hub says of the others (`hawser clusters list`).

@@ -201,6 +201,11 @@ impl Node {
         self.directory.join("kept")
     }
 
+    /// The token by which it gets its certificate, where clusters join.
+    pub(super) fn token_path(&self) -> PathBuf {
+        self.dir().join("node.token")
+    }
+
     /// Its node.yaml.
     #[must_use]
     pub fn config_path(&self) -> PathBuf {

@@ -75,22 +75,39 @@ pub struct NodeName {
 
 /// `hub:`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct HubConfig {
     /// Where its cluster's hubs listen.
     pub addresses: Vec<String>,
-    /// The cluster's CA certificate.
-    pub ca: PathBuf,
-    /// The node's certificate.
-    pub certificate: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
+    /// By what it proves who it is.
+    #[serde(flatten)]
+    pub identity: NodeIdentity,
     /// Which endpoints it wants: `used` or `all`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoints: Option<String>,
     /// Where it keeps what it heard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state_directory: Option<PathBuf>,
+}
+
+/// By what a node proves who it is: fields of `hub:`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum NodeIdentity {
+    /// By a certificate that was brought.
+    Files {
+        /// The cluster's CA certificate.
+        ca: PathBuf,
+        /// The node's certificate.
+        certificate: PathBuf,
+        /// Its private key.
+        key: PathBuf,
+    },
+    /// By a token, once.
+    Token {
+        /// The file with it.
+        token: PathBuf,
+    },
 }
 
 /// `tunnel:`

@@ -61,10 +61,14 @@ pub struct Topology {
     /// The network between the nodes.
     #[serde(default)]
     pub underlay: UnderlaySpec,
-    /// Clusters join each other by invitation, as by `hawser invite` and `hawser join`; else their manifests say who is a
+    /// Each cluster's hub makes a CA, nodes enrol by tokens, and clusters join each other by invitation, as by
+    /// `hawser node-token`, `hawser invite` and `hawser join`; else certificates are brought, and manifests say who is a
     /// member.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub joining: bool,
+    /// Clusters that join let each other revoke.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub revoking: bool,
 }
 
 /// One cluster of a lab.
@@ -139,6 +143,7 @@ impl Topology {
             clusters: vec![cluster("east", 1), cluster("west", 2)],
             underlay: UnderlaySpec::default(),
             joining: false,
+            revoking: false,
         }
     }
 
@@ -164,6 +169,14 @@ impl Topology {
     #[must_use]
     pub const fn joining(mut self) -> Self {
         self.joining = true;
+        self
+    }
+
+    /// The same clusters, which join each other and let each other revoke.
+    #[must_use]
+    pub const fn revoking(mut self) -> Self {
+        self.joining = true;
+        self.revoking = true;
         self
     }
 

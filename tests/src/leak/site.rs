@@ -49,6 +49,7 @@ impl Site {
             clusters: vec![cluster("east", 1), cluster("west", 2)],
             underlay: UnderlaySpec::default(),
             joining: false,
+            revoking: false,
         };
         let lab = Lab::running(topology)?;
         underlay::spare_link(&lab)?;

@@ -118,6 +118,7 @@ fn bearer(key: &Key, value: &Bytes) -> Option<String> {
         Record::Identity(identity) => Some(format!("{:?}", identity.labels)),
         Record::Service(_)
         | Record::Endpoint(_)
+        | Record::Revocations(_)
         | Record::Policy(_)
         | Record::Namespace(_)
         | Record::Pod(_)

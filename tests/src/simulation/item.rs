@@ -65,6 +65,7 @@ pub(super) fn peer(cluster: usize) -> ClusterPeer {
         hubs: vec![format!("{}:1", name(cluster))],
         ca: name(cluster),
         quotas: QuotaLimits::default(),
+        may_revoke: false,
     }
 }
 

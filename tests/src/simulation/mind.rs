@@ -157,6 +157,7 @@ fn told_by_hub(action: Action) -> Option<Told> {
         | Action::Hang { .. }
         | Action::Trust { .. }
         | Action::Announced { .. }
+        | Action::Revocations { .. }
         | Action::Synced { .. } => None,
     }
 }

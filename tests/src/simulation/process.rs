@@ -242,7 +242,11 @@ impl Process {
 
     /// A hub that has its own cluster's journal, and knows all others.
     fn new_hub(&mut self, now: Instant, sources: &[Source]) -> Core {
-        let mut core = Core::new(item::cluster(self.place.cluster), QUOTA);
+        let mut core = Core::new(
+            item::cluster(self.place.cluster),
+            "set.example".to_owned(),
+            QUOTA,
+        );
         let mut live = Live::default();
         let steps = sources[self.place.cluster].steps();
         for logged in steps {

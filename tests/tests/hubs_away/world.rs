@@ -297,7 +297,7 @@ impl World {
                 prefixes: vec![pod_cidr(site)],
                 ca: String::new(),
             };
-            let mut hub = Core::new(own, QuotaLimits::default());
+            let mut hub = Core::new(own, "set.example".to_owned(), QuotaLimits::default());
             let at = &mut self.sites[site];
             hub.load_own(&at.journal);
             let other = 1 - site;
@@ -310,6 +310,7 @@ impl World {
                 hubs: vec!["hub.example:1".to_owned()],
                 ca: name(other).to_owned(),
                 quotas: QuotaLimits::default(),
+                may_revoke: false,
             });
             for change in members.set(name(other), Some(peer)) {
                 hub.set_member(change, self.now);
@@ -402,6 +403,7 @@ impl World {
                 | Action::Close { .. }
                 | Action::Bump { .. }
                 | Action::Ahead { .. }
+                | Action::Revocations { .. }
                 | Action::Refused { .. } => panic!("the hub of {}: {action:?}", name(site)),
             }
         }

@@ -74,6 +74,7 @@ impl Known<'_> {
             | Record::Identity(_)
             | Record::Service(_)
             | Record::Endpoint(_)
+            | Record::Revocations(_)
             | Record::Policy(_)
             | Record::Namespace(_)
             | Record::Pod(_)
@@ -88,6 +89,7 @@ impl Known<'_> {
             Record::Node(_)
             | Record::Service(_)
             | Record::Endpoint(_)
+            | Record::Revocations(_)
             | Record::Policy(_)
             | Record::Namespace(_)
             | Record::Pod(_)
@@ -121,6 +123,7 @@ impl Known<'_> {
                 | Record::Identity(_)
                 | Record::Service(_)
                 | Record::Endpoint(_)
+                | Record::Revocations(_)
                 | Record::Cluster(_) => {}
             }
         }

@@ -5,6 +5,7 @@ use super::super::bump::Claim;
 use super::{Core, bump};
 use crate::record::{Incarnation, Key, LaneRecord, Revision, Version};
 use crate::replica::SessionId;
+use crate::revocation::Signed;
 use crate::trust::PeerId;
 use bytes::Bytes;
 use hawser_tunnel::node::ClusterId;
@@ -73,6 +74,11 @@ pub enum Action {
     Forget {
         /// Which.
         origin: ClusterId,
+    },
+    /// A member told whom it revoked: keep it for good, and cut off whom it may.
+    Revocations {
+        /// Checked, and not older than what was known.
+        signed: Signed,
     },
     /// Another cluster's hub refused one of our records.
     Refused {

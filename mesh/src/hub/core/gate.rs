@@ -46,7 +46,10 @@ impl Core {
         self.own_changed = false;
         let peers = self.members.iter();
         let peers = peers.map(|(id, member)| (*id, Arc::clone(&member.peer)));
-        self.grants = Grants::new(own, peers.collect());
+        let names = self.members.iter();
+        let names = names.map(|(id, member)| (*id, member.name.clone()));
+        self.grants =
+            Grants::new(own, peers.collect()).with_issuers(self.issuers.of(names.collect()));
         self.replica.set_gate(Box::new(self.grants.clone()), now);
     }
 

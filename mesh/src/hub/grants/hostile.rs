@@ -39,6 +39,7 @@ fn grants() -> Grants {
             hubs: Vec::new(),
             ca: String::new(),
             quotas: QuotaLimits::default(),
+            may_revoke: false,
         };
         (id(number), Arc::new(peer))
     };

@@ -33,6 +33,7 @@ fn grants() -> Grants {
         hubs: Vec::new(),
         ca: String::new(),
         quotas: QuotaLimits::default(),
+        may_revoke: false,
     };
     Grants::new(own(), BTreeMap::from([(id(2), Arc::new(peer))]))
 }

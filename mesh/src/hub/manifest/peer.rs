@@ -25,6 +25,8 @@ pub struct ClusterPeer {
     pub ca: String,
     /// How much it may announce, where that differs from the hub's own settings.
     pub quotas: QuotaLimits,
+    /// Whether clusters that it revokes are cut off here, too.
+    pub may_revoke: bool,
 }
 
 /// How much an origin may announce. `None`: as the hub says for all.
@@ -54,6 +56,8 @@ pub(super) struct Spec {
     ca: String,
     #[serde(default)]
     quotas: QuotaLimits,
+    #[serde(default)]
+    may_revoke: bool,
 }
 
 /// Whether two prefixes share an address.
@@ -103,6 +107,7 @@ pub(super) fn check(spec: Spec, name: &str, ground: &Ground) -> Result<ClusterPe
         hubs: spec.hubs,
         ca: spec.ca,
         quotas: spec.quotas,
+        may_revoke: spec.may_revoke,
     })
 }
 

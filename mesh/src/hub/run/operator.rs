@@ -51,6 +51,18 @@ impl Hub {
                 let asked = ask_scribe(&self.orders, |reply| Affair::Leave(name, reply));
                 answer_with(reply, async move { asked.answer().await.map(|()| left) });
             }
+            Request::Revoke { name, kind } => {
+                let asked = ask_scribe(&self.orders, |reply| Affair::Revoke(name, kind, reply));
+                answer_with(reply, async move {
+                    asked.answer().await.map(|cut| json!({ "revoked": cut }))
+                });
+            }
+            Request::Readmit { name, kind } => {
+                let asked = ask_scribe(&self.orders, |reply| Affair::Readmit(name, kind, reply));
+                answer_with(reply, async move {
+                    asked.answer().await.map(|cut| json!({ "readmitted": cut }))
+                });
+            }
         }
     }
 
@@ -83,7 +95,7 @@ impl Hub {
             let invitation = Invitation {
                 ours,
                 name,
-                grant: Grant::new(wishes.namespaces, wishes.quotas)?,
+                grant: Grant::new(wishes.namespaces, wishes.quotas, wishes.may_revoke)?,
                 life: Duration::from_secs(ttl),
             };
             Ok(ask_scribe(&self.orders, |reply| {
@@ -104,7 +116,7 @@ impl Hub {
 
     fn joiner(&self, token: &TokenText, wishes: Wishes) -> Result<Joiner, Refusal> {
         let ours = self.own_offer(&wishes)?;
-        let grant = Grant::new(wishes.namespaces, wishes.quotas)?;
+        let grant = Grant::new(wishes.namespaces, wishes.quotas, wishes.may_revoke)?;
         Joiner::new(self.orders.clone(), ours, grant, &token.0)
     }
 

@@ -36,6 +36,12 @@ impl Scribe {
             Affair::Leave(name, reply) => {
                 let _ = reply.send(self.leave(&name));
             }
+            Affair::Revoke(name, kind, reply) => {
+                let _ = reply.send(self.revoke(&name, kind, now));
+            }
+            Affair::Readmit(name, kind, reply) => {
+                let _ = reply.send(self.readmit(&name, kind, now));
+            }
         }
     }
 
@@ -58,30 +64,36 @@ impl Scribe {
 
     fn list(&self) -> Vec<Listed> {
         let refused = self.members.refused();
-        let refused: Vec<(String, String)> = refused
-            .map(|(name, why)| (name.to_owned(), why.to_owned()))
-            .collect();
+        let refused = refused.map(|(name, why)| (name.to_owned(), why.to_owned(), false));
+        let revoked = self.members.revoked();
+        let revoked = revoked.map(|(name, verdict)| (name.to_owned(), verdict.to_string(), true));
+        let refused: Vec<(String, String, bool)> = refused.chain(revoked).collect();
         let listed = |name: &str, peer: &Arc<ClusterPeer>, refused| Listed {
             name: name.to_owned(),
             peer: Arc::clone(peer),
             declared: self.declares(name),
             refused,
+            is_revoked: false,
         };
         let members = self.members.accepted().iter();
         let mut all: Vec<Listed> = members
             .map(|(name, peer)| listed(name, peer, None))
             .collect();
-        all.extend(refused.into_iter().filter_map(|(name, why)| {
+        all.extend(refused.into_iter().filter_map(|(name, why, is_revoked)| {
             let peer = self.members.wanted(&name)?;
-            Some(listed(&name, peer, Some(why)))
+            Some(Listed {
+                is_revoked,
+                ..listed(&name, peer, Some(why))
+            })
         }));
         all
     }
 
     /// From here on no other replica changes anything, and what they did is known.
-    fn alone(&mut self) -> Result<Lock, Refusal> {
+    pub(super) fn alone(&mut self) -> Result<Lock, Refusal> {
         let lock = self.peers.lock()?;
         self.look_at_peers();
+        self.look_at_revoked();
         Ok(lock)
     }
 
@@ -92,15 +104,12 @@ impl Scribe {
             grant,
             life,
         } = invitation;
-        crate::record::check_label(name).map_err(|rule| {
-            OfferFault(format!(
-                "NAME: {}: {rule}; correct it",
-                name.escape_default()
-            ))
-        })?;
+        crate::record::check_label(name).map_err(|rule| Refusal::name_is_none(name, rule))?;
         if *name == ours.name {
             return Err(Refusal::Itself(name.clone()));
         }
+        self.look_at_revoked();
+        self.check_revoked(name, "")?;
         if self.declares(name) {
             return Err(declared(&ours.name, name).into());
         }
@@ -126,6 +135,7 @@ impl Scribe {
             hubs: ours.hubs.clone(),
             namespaces: names.map(|names| names.iter().cloned().collect()),
             quotas: grant.quotas,
+            may_revoke: grant.may_revoke,
         };
         let kept = Kept {
             purpose: Purpose::Cluster,
@@ -171,7 +181,7 @@ impl Scribe {
         // Who has no token learns nothing of us.
         let token = self.tokens.look(hash, shown, now)?;
         let note: Note = serde_json::from_str(&token.kept.note).map_err(std::io::Error::other)?;
-        let grant = Grant::new(note.namespaces, note.quotas)?;
+        let grant = Grant::new(note.namespaces, note.quotas, note.may_revoke)?;
         let ours = Offer {
             hubs: note.hubs,
             ..ours.clone()
@@ -224,9 +234,20 @@ impl Scribe {
         if self.declares(&other.name) {
             return Err(declared(&ours.name, &other.name).into());
         }
+        self.check_revoked(&other.name, &other.ca)?;
         conflict::check(ours, seconds(now), self.members.accepted(), other, time)?;
         let peer = other.peer(grant);
         Ok(self.peers.check(&other.name, &peer).map_err(OfferFault)?)
+    }
+
+    pub(super) fn check_revoked(&self, name: &str, ca: &str) -> Result<(), Refusal> {
+        match self.members.judge(name, ca) {
+            None => Ok(()),
+            Some(verdict) => Err(Refusal::Revoked {
+                name: name.to_owned(),
+                verdict: Box::new(verdict),
+            }),
+        }
     }
 
     fn leave(&mut self, name: &str) -> Result<(), Refusal> {

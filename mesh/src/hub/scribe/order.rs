@@ -8,6 +8,8 @@ use crate::io::journal_file::JournalError;
 use crate::io::lock::Lock;
 use crate::io::token_store::TokenStoreError;
 use crate::record::{Incarnation, LaneRecord};
+use crate::revocation::{Epoch, Signed};
+use std::collections::BTreeMap;
 use std::io;
 
 /// What the scribe is told.
@@ -23,6 +25,10 @@ pub(in crate::hub) enum Order {
     Heard,
     /// Some replica wrote of a member that joined or left.
     Peers,
+    /// Some replica wrote of somebody who is cut off.
+    Revoked,
+    /// A member told whom it revoked.
+    Revocations(Box<Signed>),
     /// Something about members is asked or to be done.
     Affair(Affair),
     /// Nobody else writes any more.
@@ -48,6 +54,8 @@ pub(in crate::hub) enum Report {
     Frame(Frame),
     /// A member came, changed or left.
     Member(MemberChange),
+    /// The newest lists of revocations, by their issuers.
+    Epochs(BTreeMap<String, Epoch>),
     /// Another replica heard this.
     Heard(Claim),
     /// This replica writes from now on.

@@ -150,6 +150,7 @@ mod tests {
             hubs: vec!["192.0.2.2:6082".to_owned()],
             ca: ca.certificate,
             quotas: QuotaLimits::default(),
+            may_revoke: false,
         }
     }
 

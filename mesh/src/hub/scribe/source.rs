@@ -3,6 +3,7 @@
 use super::{Report, Scribe, ScribeError};
 use crate::hub::derive::unfit;
 use crate::hub::manifest::{Content, News, Object, ObjectKey, ObjectKind};
+use crate::hub::members::MemberChange;
 use crate::io::folder::MANIFESTS;
 use crate::record::{Kind, Record};
 use crate::wire::decode_record;
@@ -28,7 +29,14 @@ impl Scribe {
                 changes.push((key, None));
             }
         }
-        let holders = self.holders();
+        let mut holders = self.holders();
+        // What was theirs is nobody else's.
+        let standing = self.members.standing();
+        let heard = standing
+            .heard
+            .values()
+            .flat_map(|heard| heard.clusters.keys());
+        holders.extend(standing.own.clusters.keys().chain(heard).cloned());
         changes.sort_by_key(|(key, _)| !holders.contains(&key.name));
         self.apply(changes);
         Ok(())
@@ -99,6 +107,7 @@ impl Scribe {
         let writing = self.writing.iter();
         let unfit = writing.flat_map(|writing| writing.writer.complaints());
         let lines = complaints.chain(joined).chain(refused).chain(crowded);
+        let lines = lines.chain(self.revoked_lines());
         let lines = lines.chain(unfit::lines(unfit)).collect();
         self.report(Report::Source(self.catalog.len(), lines));
     }
@@ -107,8 +116,11 @@ impl Scribe {
         for (key, object) in changes {
             if key.kind == ObjectKind::ClusterPeer {
                 self.set_member(&key.name);
-            } else if let Some(writing) = &mut self.writing {
-                writing.writer.apply(&key, object.as_deref());
+                continue;
+            }
+            let object = self.counting(&key, object.as_deref());
+            if let Some(writing) = &mut self.writing {
+                writing.writer.apply(&key, object);
                 writing.dirty = true;
             }
         }
@@ -121,18 +133,24 @@ impl Scribe {
         let peer = declared.map(|peer| Arc::new(peer.clone()));
         let peer = peer.or_else(|| self.peers.get(name).cloned());
         let before: BTreeSet<String> = self.refused_names();
-        for change in self.members.set(name, peer) {
+        let changes = self.members.set(name, peer);
+        self.tell_members(changes);
+        for (name, why) in self.members.refused() {
+            if !before.contains(name) {
+                tracing::warn!(cluster = name, why, "ClusterPeer refused");
+            }
+        }
+    }
+
+    /// Tells everybody who is a member by now.
+    pub(super) fn tell_members(&mut self, changes: Vec<MemberChange>) {
+        for change in changes {
             if let Some(writing) = &mut self.writing {
                 let peer = change.peer.as_deref();
                 writing.writer.set_member(change.id, &change.name, peer);
                 writing.dirty = true;
             }
             self.report(Report::Member(change));
-        }
-        for (name, why) in self.members.refused() {
-            if !before.contains(name) {
-                tracing::warn!(cluster = name, why, "ClusterPeer refused");
-            }
         }
     }
 

@@ -10,11 +10,13 @@ impl Scribe {
         let (source, state) = (self.source.path().to_owned(), &self.config.state_directory);
         let (journal, announced) = (state.join("journal"), state.join("announced"));
         let (ahead, peers) = (state.join("ahead"), state.join("peers"));
+        let revoked = self.revoked.path().to_owned();
         let folders = [
             source.clone(),
             announced.clone(),
             ahead.clone(),
             peers.clone(),
+            revoked.clone(),
             state.clone(),
         ];
         let heard = move |paths: &[std::path::PathBuf]| {
@@ -27,6 +29,7 @@ impl Scribe {
                 (under(&announced), Order::Announced),
                 (under(&ahead), Order::Heard),
                 (under(&peers), Order::Peers),
+                (under(&revoked), Order::Revoked),
             ]
             .map(|(heard, order)| heard.then(|| orders.send(order)));
             // The hub has ended.

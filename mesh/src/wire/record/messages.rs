@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct WireRecord {
-    #[prost(oneof = "Value", tags = "1, 2, 3, 4, 65, 66, 67, 68")]
+    #[prost(oneof = "Value", tags = "1, 2, 3, 4, 5, 65, 66, 67, 68")]
     pub(super) value: Option<Value>,
 }
 
@@ -19,6 +19,8 @@ pub(super) enum Value {
     Service(WireService),
     #[prost(message, tag = "4")]
     Endpoint(WireEndpoint),
+    #[prost(message, tag = "5")]
+    Revocations(WireRevocations),
     #[prost(message, tag = "65")]
     Policy(WirePolicy),
     #[prost(message, tag = "66")]
@@ -123,6 +125,15 @@ pub(super) struct WireEndpoint {
     pub(super) zone: String,
     #[prost(message, repeated, tag = "10")]
     pub(super) ports: Vec<WirePort>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct WireRevocations {
+    /// A message of its own, as it was signed.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(super) list: Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(super) signature: Bytes,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -21,7 +21,7 @@ fn scribe(folder: &TempDir, replica: &str) -> Scribe {
     let config = HubConfig::parse(&text, Path::new("/hub.yaml"), None).unwrap();
     let (orders, _) = mpsc::channel();
     let (reports, _) = unbounded_channel();
-    Scribe::open(Arc::new(config), replica, &orders, reports).unwrap()
+    Scribe::open(Arc::new(config), None, replica, &orders, reports).unwrap()
 }
 
 fn invited(scribe: &mut Scribe, ours: &Offer, name: &str) -> Token {
