@@ -6,8 +6,8 @@
 //! it finds as it should be, it does not write. When it ends, everything stays as it is.
 //!
 //! What is decided is decided by pure parts: [`plan`], [`desired`], [`conversation`], [`departed`],
-//! [`dirty`]; where a hub tells what the file does not, also [`follower`] and [`replicated`]. [`node`] and [`hub_link`]
-//! hold them together, and this module waits.
+//! [`dirty`]; where a hub tells what the file does not, also [`follower`] and [`replicated`], and [`crate::psk`] for keys
+//! with other nodes. [`node`], [`hub_link`] and [`keys`] hold them together, and this module waits.
 
 pub(crate) mod claims;
 pub(crate) mod clamp;
@@ -18,6 +18,7 @@ pub(crate) mod dirty;
 pub mod follower;
 mod hub_link;
 pub(crate) mod kernel;
+mod keys;
 pub mod learned;
 mod liveness;
 mod node;
@@ -40,15 +41,18 @@ use crate::io::tunnel_link::TunnelLink;
 use crate::io::watch::Watch;
 use hawser_tunnel::io::nft::NftError;
 use hub_link::HubLink;
+use keys::{KeyLink, Keyring, Report};
 use node::{Node, Records};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 /// How often the file is looked at.
 const CONFIG_POLL: Duration = Duration::from_millis(200);
-/// How often the data plane is asked which watched peers are alive, while there are any.
+/// How often the data plane is asked which watched peers are alive, while there are any; and which are in use, where keys
+/// are derived only with those.
 const LIVENESS_POLL: Duration = Duration::from_millis(250);
 /// How often the node's own keys and address are looked at, which a hub is told.
 const OWN_LANES: Duration = Duration::from_secs(1);
@@ -119,10 +123,15 @@ pub async fn run(path: &Path) -> Result<(), AgentError> {
     let mut signals = Signals::open().map_err(system("handle signals"))?;
     // Before the first look, so that nothing falls in between.
     let mut watch = Watch::open().map_err(system("subscribe to the kernel's notifications"))?;
-    let mut hub = match config.hub.clone() {
-        Some(hub) => Some(open_link(config.clone(), hub).await?),
-        None => None,
-    };
+    let report = Arc::new(Report::default());
+    let (mut hub, mut keys) = (None, None);
+    if let Some(section) = config.hub.clone() {
+        let port = section.key_port;
+        let link = open_link(config.clone(), section, Arc::clone(&report)).await?;
+        let open = KeyLink::open(port, link.proof(), report);
+        keys = Some(open.map_err(system("start to derive keys with other agents"))?);
+        hub = Some(link);
+    }
     let records = hub.as_mut().map(HubLink::records).unwrap_or_default();
     let mut node = Node::start(config, records, netlink)
         .await
@@ -136,6 +145,11 @@ pub async fn run(path: &Path) -> Result<(), AgentError> {
     loop {
         if let Some(hub) = &hub {
             tell(&mut node, hub).await;
+        }
+        if let Some(keys) = &keys
+            && let Some(roster) = node.poll_roster()
+        {
+            keys.tell(roster);
         }
         if let Some(request) = node.poll_request() {
             link.send(request);
@@ -154,13 +168,17 @@ pub async fn run(path: &Path) -> Result<(), AgentError> {
                 node.look_at(dirty.map_err(system("read the kernel's notifications"))?);
             }
             records = changed(&mut hub) => node.handle_records(records),
+            keyring = derived(&mut keys) => node.handle_keys(keyring),
             _ = poll.tick() => if file.has_changed() {
                 reload(&mut node, file.path(), hub.as_ref()).await;
             },
             _ = own_lanes.tick(), if hub.is_some() => node.look_at_own_lanes().await,
-            _ = liveness.tick(), if node.watches() => node.look_at_liveness(),
+            _ = liveness.tick() => node.look_at_peers(),
             _ = full.tick() => node.handle_full_check(),
         }
+    }
+    if let Some(keys) = keys {
+        keys.close().await;
     }
     if let Some(hub) = hub {
         hub.close().await;
@@ -169,9 +187,13 @@ pub async fn run(path: &Path) -> Result<(), AgentError> {
     Ok(())
 }
 
-async fn open_link(config: NodeConfig, hub: HubConfig) -> Result<HubLink, AgentError> {
+async fn open_link(
+    config: NodeConfig,
+    hub: HubConfig,
+    report: Arc<Report>,
+) -> Result<HubLink, AgentError> {
     // It reads the disk.
-    let opened = tokio::task::spawn_blocking(move || HubLink::open(&config, &hub)).await;
+    let opened = tokio::task::spawn_blocking(move || HubLink::open(&config, &hub, report)).await;
     Ok(opened.expect("it does not panic and is not cancelled")?)
 }
 
@@ -196,6 +218,13 @@ async fn reload(node: &mut Node, path: &Path, hub: Option<&HubLink>) {
 async fn changed(hub: &mut Option<HubLink>) -> Records {
     match hub {
         Some(hub) => hub.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn derived(keys: &mut Option<KeyLink>) -> Arc<Keyring> {
+    match keys {
+        Some(keys) => keys.changed().await,
         None => std::future::pending().await,
     }
 }

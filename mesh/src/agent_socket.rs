@@ -3,6 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `{"status":{}}` | `{"status":{...}}`: the hub, and what is known of each origin; with `"digest":true` its digest too |
+//! | `{"renewKeys":{}}` | `{"renewing":{"peers":N}}`: pre-shared keys with all peers are derived anew, within seconds |
 //! | `{"watch":{"prefixes":["endpoint"]}}` | `"watching"`, then a line for each record that comes or goes, until you hang up |
 //!
 //! A prefix is a kind, as in `node`, or a kind and the beginning of the rest behind a colon, as a key is printed. Only
@@ -10,10 +11,12 @@
 
 use crate::agent::follower::OriginStatus;
 use crate::kept::KeptStats;
+use crate::psk::Group;
 use crate::record::{KeyError, Kind, Prefix};
 use crate::replica::Digest;
 use hawser_tunnel::node::{ClusterId, NodeId};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 /// The longest request, in bytes.
@@ -33,6 +36,8 @@ pub enum Request {
         #[serde(default)]
         digest: bool,
     },
+    /// Has other pre-shared keys derived with all peers.
+    RenewKeys {},
     /// Tells of records from now on.
     Watch {
         /// Which: kinds, or beginnings of keys.
@@ -53,6 +58,11 @@ pub enum Request {
 pub enum Response {
     /// To [`Request::Status`].
     Status(Box<StatusReply>),
+    /// To [`Request::RenewKeys`]: it begins.
+    Renewing {
+        /// With how many.
+        peers: usize,
+    },
     /// To [`Request::Watch`]; lines follow.
     Watching,
     /// The watcher reads more slowly than records come; nothing follows.
@@ -92,6 +102,66 @@ pub struct StatusReply {
     pub origins: Vec<OriginReport>,
     /// What was written to disk.
     pub kept: KeptStatus,
+    /// The pre-shared keys with each peer that a hub told of, in the order of their ids.
+    #[serde(default)]
+    pub keys: Vec<PeerKeyStatus>,
+    /// Sessions of others that led to no keys, by the name of the reason.
+    #[serde(default)]
+    pub key_refusals: BTreeMap<String, u64>,
+}
+
+/// How it stands with the pre-shared keys of a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerKeyStatus {
+    /// The peer.
+    pub id: NodeId,
+    /// Where they come from.
+    pub post_quantum: KeyOrigin,
+    /// Their number; only of those that this agent took.
+    pub epoch: Option<u64>,
+    /// Milliseconds since then.
+    pub age_ms: Option<u64>,
+    /// Why the last session for newer ones led to nothing.
+    pub failure: Option<String>,
+}
+
+/// Where pre-shared keys come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KeyOrigin {
+    /// A session by both groups: a quantum computer does not help.
+    #[serde(rename = "X25519MLKEM768")]
+    Hybrid,
+    /// A session by elliptic curves alone.
+    #[serde(rename = "X25519")]
+    Classical,
+    /// The data plane had them when this agent started.
+    #[serde(rename = "kept")]
+    Kept,
+    /// There are none.
+    #[serde(rename = "none")]
+    None,
+}
+
+impl KeyOrigin {
+    /// As it is shown.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hybrid => Group::Hybrid.name(),
+            Self::Classical => Group::Classical.name(),
+            Self::Kept => "kept",
+            Self::None => "none",
+        }
+    }
+}
+
+impl From<Group> for KeyOrigin {
+    fn from(group: Group) -> Self {
+        match group {
+            Group::Hybrid => Self::Hybrid,
+            Group::Classical => Self::Classical,
+        }
+    }
 }
 
 /// What became of what was heard.

@@ -2,6 +2,7 @@
 //! `hawser new-key`, `hawser ca`, `hawser node-token`, `hawser invite`, `hawser join`, `hawser leave`, `hawser revoke`,
 //! `hawser readmit`, `hawser clusters`, `hawser version`.
 
+mod agent_socket;
 mod ca;
 mod capture;
 mod clusters;
@@ -57,7 +58,8 @@ enum Command {
     /// Writes what is inside the tunnel to a pcapng file. Only for root.
     #[command(after_help = EXIT_CODES)]
     Capture(CaptureArgs),
-    /// Starts new handshakes at once; traffic goes on under the old keys until the new ones are proven.
+    /// Starts new handshakes at once; traffic goes on under the old keys until the new ones are proven. With `--keys` the
+    /// agent derives other pre-shared keys with all peers instead, which leads to new handshakes too.
     #[command(after_help = EXIT_CODES)]
     Rekey(RekeyArgs),
     /// Changes this node's own WireGuard keys, and prints the public halves of the new ones for its peers: a line for each
@@ -167,6 +169,9 @@ struct RekeyArgs {
     /// Only with this peer, as CLUSTER/INDEX; with all of them otherwise.
     #[arg(long, value_name = "ID")]
     peer: Option<hawser_tunnel::node::NodeId>,
+    /// Has the agent derive other pre-shared keys.
+    #[arg(long, conflicts_with = "peer")]
+    keys: bool,
 }
 
 #[derive(Debug, Args)]
@@ -188,6 +193,7 @@ pub fn run() -> ExitCode {
         Command::Hub(args) => hub::run(args, cli.log_format),
         Command::Status(args) => status::run(&args.socket, args.output),
         Command::Capture(args) => capture::run(args),
+        Command::Rekey(args) if args.keys => rekey::renew_keys(&args.socket),
         Command::Rekey(args) => rekey::run(&args.socket, args.peer),
         Command::NewKey(args) => new_key::run(&args.socket, args.forget_old),
         Command::Ca(command) => ca::run(command),

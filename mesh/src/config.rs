@@ -17,6 +17,7 @@ pub use fault::{ConfigError, Fault, Rule, Syntax};
 pub use hub::{EndpointsWanted, HubConfig, HubFault, NodeIdentity};
 pub use own::{DEFAULT_DEVICE, DEFAULT_SOCKET};
 
+use crate::psk::PostQuantum;
 use clusters::Clusters;
 use hawser_tunnel::guard::Guard;
 use hawser_tunnel::identity::Identity;
@@ -49,6 +50,8 @@ pub struct NodeConfig {
     pub underlay_address: Option<IpAddr>,
     /// Where the rest is asked for.
     pub hub: Option<HubConfig>,
+    /// Whether there may be sessions that a quantum computer could open later.
+    pub post_quantum: PostQuantum,
     /// Where the data plane listens.
     pub socket: PathBuf,
     /// The router address of each pod CIDR of this node.
@@ -233,7 +236,9 @@ impl NodeConfig {
         let name = &file.node.name;
         let routers = own::pods(&file.pods, name, cluster, &mut owners)?;
         let endpoints = own::endpoints(&file.endpoints, &routers, cluster)?;
+        let post_quantum = own::post_quantum(file.post_quantum.as_deref())?;
         let peers = Peers {
+            post_quantum,
             own: &own,
             own_name: name,
             clusters: &clusters,
@@ -250,6 +255,7 @@ impl NodeConfig {
             cluster_id: own.id,
             underlay_address: own::underlay_address(file.underlay.address.as_deref())?,
             hub: hub.transpose()?,
+            post_quantum,
             socket,
             routers,
             released,

@@ -11,6 +11,7 @@ pub use peer_id::{PeerId, Role};
 pub use pinned::Pinned;
 pub use untrusted::Untrusted;
 
+use crate::psk::Group;
 use rustls::RootCertStore;
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::CryptoProvider;
@@ -44,13 +45,22 @@ pub enum Expected {
     HubOf(String),
     /// Whoever may come to a hub of this cluster: its nodes, and hubs of others.
     GuestOf(String),
+    /// This very node.
+    Node {
+        /// Its cluster.
+        cluster: String,
+        /// Its name there.
+        name: String,
+    },
+    /// A node of any cluster that is trusted.
+    AnyNode,
 }
 
 impl Expected {
     /// Whether this one is expected.
     ///
     /// # Errors
-    /// [`Untrusted::ClusterOther`] or [`Untrusted::RoleOther`].
+    /// [`Untrusted::ClusterOther`], [`Untrusted::RoleOther`] or [`Untrusted::NodeOther`].
     pub fn check(&self, peer: &PeerId) -> Result<(), Untrusted> {
         let other_cluster = || Untrusted::ClusterOther(peer.cluster.clone());
         match (self, &peer.role) {
@@ -63,6 +73,14 @@ impl Expected {
             (Self::GuestOf(_), Role::Node(_)) => Err(other_cluster()),
             (Self::GuestOf(cluster), Role::Hub(_)) if *cluster != peer.cluster => Ok(()),
             (Self::GuestOf(_), Role::Hub(_)) => Err(Untrusted::RoleOther),
+            (Self::Node { cluster, .. }, Role::Node(_)) if *cluster != peer.cluster => {
+                Err(other_cluster())
+            }
+            (Self::Node { name, .. }, Role::Node(other)) if name != other => {
+                Err(Untrusted::NodeOther(other.clone()))
+            }
+            (Self::Node { .. } | Self::AnyNode, Role::Node(_)) => Ok(()),
+            (Self::Node { .. } | Self::AnyNode, Role::Hub(_)) => Err(Untrusted::RoleOther),
         }
     }
 }
@@ -242,6 +260,19 @@ pub fn provider() -> Arc<CryptoProvider> {
         })
     });
     Arc::clone(provider)
+}
+
+/// The same with one group alone: so that it is known by which a handshake was made.
+pub(crate) fn provider_of(group: Group) -> Arc<CryptoProvider> {
+    use rustls::crypto::aws_lc_rs::kx_group;
+    let only = match group {
+        Group::Hybrid => kx_group::X25519MLKEM768,
+        Group::Classical => kx_group::X25519,
+    };
+    Arc::new(CryptoProvider {
+        kx_groups: vec![only],
+        ..CryptoProvider::clone(&provider())
+    })
 }
 
 #[cfg(test)]

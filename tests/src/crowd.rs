@@ -80,6 +80,7 @@ pub fn peers(state: &State, count: u16, at: IpAddr) -> Result<BTreeMap<NodeId, P
             public_key: member.key().public(),
             endpoint: Some(SocketAddr::new(at, member.port())),
             preshared_key: None,
+            needs_key: false,
         };
         let peer = Peer {
             name: format!("crowd-{}", member.0),

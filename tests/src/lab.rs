@@ -47,7 +47,7 @@ mod wired;
 pub use address::{gateway, world};
 pub use binary::binary;
 pub(crate) use hub::CLUSTERSET;
-pub use hub::{HUB_PORT, Hub, NAMESPACE, manifest_of};
+pub use hub::{HUB_PORT, Hub, KEY_PORT, NAMESPACE, manifest_of};
 pub use janitor::{remove_everything_of, remove_live_labs, run_janitor};
 pub use lifecycle::{check_name, is_held};
 pub use manifests::{ClusterPeer, Manifests, PodManifest};
@@ -208,13 +208,15 @@ impl Lab {
         }
     }
 
-    /// The ports of hubs.
+    /// The ports of hubs, and of agents that derive keys.
     fn control(&self) -> Vec<ControlPort> {
-        let any = self.hubs.first().map(|_| ControlPort {
+        let any = self.hubs.first().map(|_| [HUB_PORT, KEY_PORT]);
+        let ports = any.into_iter().flatten();
+        let control = ports.map(|port| ControlPort {
             protocol: Protocol::Udp,
-            port: HUB_PORT,
+            port,
         });
-        any.into_iter().collect()
+        control.collect()
     }
 
     /// The pod prefixes of every cluster.

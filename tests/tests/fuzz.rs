@@ -32,11 +32,13 @@ const COSTS: [(&str, u32); 16] = [
 
 /// Reasons that no single input of a target leads to: what comes of many handshakes, of changes of state while packets
 /// wait, of probes that were sent before, and of the kernel.
-const OUT_OF_REACH: [Reject; 9] = [
+const OUT_OF_REACH: [Reject; 11] = [
     Reject::WgSourceLimit,
     Reject::WgUnderLoad,
+    Reject::WgNoPresharedKey,
     Reject::QueueFull,
     Reject::QueueExpired,
+    Reject::NoPresharedKey,
     Reject::PeerRemoved,
     Reject::NoState,
     Reject::ProbeStale,

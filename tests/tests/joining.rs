@@ -82,6 +82,7 @@ fn three_clusters_join_by_invitation_and_manifests_that_say_the_same_change_noth
         joined = members(&lab, "joined")?;
         Ok(true)
     })?;
+    lab.wait_keyed(PATIENCE)?;
     let told = digests(&lab)?;
     let load = SequenceLoad::start(&lab, LoadSpec::all_pairs(&lab, RATE))?;
     for name in NAMES {

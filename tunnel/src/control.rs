@@ -54,6 +54,8 @@ pub enum Request {
     Counters,
     /// What is thought of the watched peers.
     Liveness,
+    /// Which peers have a session, or want one.
+    Demand,
     /// The node's own public keys and where they are reached, as peers are to be told of them.
     Keys,
     /// Starts new handshakes at once; the sessions in use go on until the new ones are proven.
@@ -133,6 +135,11 @@ pub enum Response {
     Counters(Counters),
     /// To [`Request::Liveness`].
     Liveness(LivenessStatus),
+    /// To [`Request::Demand`].
+    Demand {
+        /// Each of them once.
+        peers: Vec<NodeId>,
+    },
     /// To [`Request::Keys`].
     Keys {
         /// The newest of the node's WireGuard keys in base64, one a lane.

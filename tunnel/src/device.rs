@@ -235,6 +235,16 @@ impl Device {
     }
 }
 
+impl Device {
+    /// The peers with a lane that has a session or wants one. Asks no lane for its lock.
+    pub fn in_demand(&self) -> Vec<NodeId> {
+        let table = self.table();
+        let peers = table.iter().flat_map(|table| table.peers());
+        let awake = peers.filter(|peer| peer.all_lanes().any(|lane| lane.is_awake()));
+        awake.map(|peer| peer.id).collect()
+    }
+}
+
 fn lanes(table: Option<&Forwarding>) -> impl Iterator<Item = &Arc<Lane>> {
     table.into_iter().flat_map(Forwarding::lanes)
 }

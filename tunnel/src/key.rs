@@ -118,6 +118,11 @@ impl From<PrivateKey> for OwnKeys {
 }
 
 impl PresharedKey {
+    /// Takes 32 secret bytes as they are.
+    pub fn new(bytes: &[u8; 32]) -> Self {
+        Self(*bytes)
+    }
+
     /// Reads base64; leading and trailing white space is ignored.
     pub fn from_base64(text: &str) -> Result<Self, KeyError> {
         Ok(Self(*decode(text.trim())?))

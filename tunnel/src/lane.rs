@@ -51,6 +51,8 @@ pub struct Lane {
     index: u32,
     public_key: PublicKey,
     preshared_key: Option<PresharedKey>,
+    /// There must be a pre-shared key and there is none: packets wait, and no session is made.
+    awaits_key: bool,
     /// Whether the endpoint is an IPv6 address: what the size of a plaintext depends on.
     over_ipv6: AtomicBool,
     /// Whether there may be an engine, whose timers run. Read without the lock: most lanes have none.
@@ -123,6 +125,7 @@ impl Lane {
             index: keys.index,
             public_key: desired.public_key,
             preshared_key: desired.preshared_key.clone(),
+            awaits_key: desired.awaits_key(),
             over_ipv6: AtomicBool::new(desired.endpoint.is_some_and(|at| at.is_ipv6())),
             awake: AtomicBool::new(false),
             proven: AtomicBool::new(false),
@@ -155,6 +158,11 @@ impl Lane {
         self.own
     }
 
+    /// Whether it has a session or wants one, as far as is known without asking.
+    pub(crate) fn is_awake(&self) -> bool {
+        self.awake.load(Ordering::Relaxed)
+    }
+
     /// Whether packets can be sealed, as far as is known without asking.
     pub(crate) fn is_proven(&self) -> bool {
         self.proven.load(Ordering::Relaxed)
@@ -173,6 +181,19 @@ impl Lane {
     /// Whether a pre-shared key is in use.
     pub fn has_preshared_key(&self) -> bool {
         self.preshared_key.is_some()
+    }
+
+    /// Where a session may be asked for.
+    fn asks_at(&self, endpoint: Option<SocketAddr>) -> Option<SocketAddr> {
+        endpoint.filter(|_| !self.awaits_key)
+    }
+
+    /// Why a packet that waited is dropped: by this reason, unless it waited for more than a session.
+    pub(crate) fn waits_for(&self, session: Reject) -> Reject {
+        match self.awaits_key {
+            true => Reject::NoPresharedKey,
+            false => session,
+        }
     }
 
     /// Where the peer is reached, if there is a session.
@@ -323,12 +344,13 @@ impl Lane {
             active.seal(plaintexts, endpoint, now, &mut state.totals, out);
             return true;
         }
+        let full = self.waits_for(Reject::QueueFull);
         for (plaintext, _) in plaintexts.iter() {
-            active.waiting.push(plaintext, now, drops);
+            active.waiting.push(plaintext, now, (full, drops));
         }
         active.wanted = Some(now);
         active.knocks = false;
-        active.initiate(false, state.endpoint, now, out);
+        active.initiate(false, self.asks_at(state.endpoint), now, out);
         self.show(state, now);
         false
     }
@@ -396,6 +418,9 @@ impl Lane {
         if state.closed || state.withdrawn {
             return Err(Reject::WgUnknownPeer);
         }
+        if self.awaits_key {
+            return Err(Reject::WgNoPresharedKey);
+        }
         let active = match kind {
             Message::Initiation => self.wake(&mut state.active, state.memory),
             // Whoever asked for these is there.
@@ -441,7 +466,7 @@ impl Lane {
     /// is has to begin itself.
     pub(crate) fn initiate(&self, now: Instant, out: &mut Datagrams) {
         let state = &mut *self.lock();
-        if state.endpoint.is_some() && !state.closed && !state.withdrawn {
+        if self.asks_at(state.endpoint).is_some() && !state.closed && !state.withdrawn {
             let active = self.wake(&mut state.active, state.memory);
             active.wanted = Some(now);
             active.knocks = false;
@@ -466,11 +491,12 @@ impl Lane {
         }
         let state = &mut *self.lock();
         if let Some(active) = &mut state.active {
-            active.waiting.expire(now, drops);
+            let expired = self.waits_for(Reject::QueueExpired);
+            active.waiting.expire(now, (expired, drops));
             let does = (!self.ordered, !state.withdrawn);
             active.handle_timeout(state.endpoint, does, now, &mut state.totals, out);
             if !state.withdrawn {
-                active.try_again(state.endpoint, now, out);
+                active.try_again(self.asks_at(state.endpoint), now, out);
             }
         }
         if state

@@ -38,6 +38,8 @@ rejects! {
     WgUnknownPeer = "wg_unknown_peer",
     /// A receiver index that no session has.
     WgUnknownIndex = "wg_unknown_index",
+    /// A handshake with a peer that must have a pre-shared key, and there is none yet.
+    WgNoPresharedKey = "wg_no_preshared_key",
     /// A handshake that does not verify.
     WgHandshake = "wg_handshake",
     /// A handshake initiation that is not newer than the last one.
@@ -129,6 +131,8 @@ rejects! {
     QueueFull = "queue_full",
     /// A packet waited for a handshake so long that nobody wants it any more.
     QueueExpired = "queue_expired",
+    /// No pre-shared key came in time for a peer that must have one, or too many packets wait for it.
+    NoPresharedKey = "no_preshared_key",
     /// The peer went away while packets waited for a handshake.
     PeerRemoved = "peer_removed",
     /// No state was set yet.

@@ -125,6 +125,16 @@ pub struct Lane {
     /// The pre-shared key with this lane.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preshared_key: Option<PresharedKey>,
+    /// Whether there may be no session without one: packets wait for it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub needs_key: bool,
+}
+
+impl Lane {
+    /// Whether no session may be made yet, for want of a pre-shared key.
+    pub fn awaits_key(&self) -> bool {
+        self.needs_key && self.preshared_key.is_none()
+    }
 }
 
 /// BLAKE2s of a state's canonical form; hexadecimal in text.

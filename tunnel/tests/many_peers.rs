@@ -85,6 +85,7 @@ fn state() -> State {
                     public_key: key(peer).public(),
                     endpoint: Some(address(peer)),
                     preshared_key: None,
+                    needs_key: false,
                 }],
                 path_mtu: 1500,
                 watched: false,

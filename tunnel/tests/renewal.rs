@@ -25,6 +25,16 @@ fn tell(world: &mut World, node: usize, key: Option<u8>) {
     world.apply(node, keyed);
 }
 
+/// Tells a node that there must be a pre-shared key, and which it is.
+fn demand(world: &mut World, node: usize, key: Option<u8>) {
+    let mut keyed = state(node, PeerKind::Native);
+    for peer in keyed.peers.values_mut() {
+        peer.lanes[0].needs_key = true;
+        peer.lanes[0].preshared_key = key.map(preshared);
+    }
+    world.apply(node, keyed);
+}
+
 /// Packets go on for a while; all arrive.
 fn carry(world: &mut World, time: Duration) {
     world.carry(STEP, time);
@@ -145,4 +155,49 @@ fn a_change_may_be_taken_back() {
             assert!(age.is_some(), "no session by the key in force");
         }
     }
+}
+
+#[test]
+fn packets_wait_for_a_key_that_there_must_be() {
+    for late in [0, 1] {
+        let mut world = World::new();
+        carry(&mut world, Duration::from_secs(1));
+        // The session without a key ends at once, and there is no other.
+        demand(&mut world, 0, None);
+        let before = world.on_wire.get(&1).copied();
+        for _ in 0..10 {
+            world.frame(0, &udp(pod(0), pod(1), b"patience"));
+            world.pass(Duration::from_secs(1));
+        }
+        assert!(world.nodes[1].delivered.is_empty());
+        assert_eq!(world.on_wire.get(&1).copied(), before, "nobody asks");
+        // The other end needs no key; when it finds that its session is gone, it asks for another and is refused by name.
+        world.frame(1, &udp(pod(1), pod(0), b"lost with its session"));
+        world.pass(Duration::from_secs(10));
+        world.pass(Duration::from_secs(20));
+        assert!(world.nodes[0].delivered.is_empty());
+        assert!(world.dropped(0)["wg_no_preshared_key"] > 0);
+        for node in [1 - late, late] {
+            demand(&mut world, node, Some(1));
+            world.pass(Duration::from_secs(1));
+        }
+        assert_eq!(world.nodes[1].delivered.drain(..).count(), 10);
+        world.nodes[0].delivered.clear();
+        carry(&mut world, Duration::from_secs(200));
+    }
+}
+
+#[test]
+fn what_waits_for_a_key_is_bounded_and_dropped_by_name() {
+    let mut world = World::new();
+    demand(&mut world, 0, None);
+    for _ in 0..300 {
+        world.frame(0, &udp(pod(0), pod(1), b"too many"));
+    }
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.dropped(0)["no_preshared_key"], 300 - 256);
+    assert_eq!(world.nodes[0].device.in_demand().len(), 1, "who waits");
+    world.pass(Duration::from_secs(100));
+    assert_eq!(world.dropped(0)["no_preshared_key"], 300);
+    assert!(world.nodes[1].delivered.is_empty());
 }

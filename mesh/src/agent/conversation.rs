@@ -5,6 +5,7 @@
 //! the difference sent; or the whole, where it has none or the difference did not fit.
 
 use hawser_tunnel::control::{Refusal, Request, Response};
+use hawser_tunnel::node::NodeId;
 use hawser_tunnel::state::{Digest, Revision, State};
 use hawser_tunnel::status::LivenessStatus;
 use std::sync::Arc;
@@ -18,6 +19,8 @@ pub(crate) struct Conversation {
     whole: bool,
     /// The data plane is older than the question for liveness.
     no_liveness: bool,
+    /// The data plane is older than the question for peers in demand.
+    no_demand: bool,
     /// The data plane is older than the question for its keys.
     no_keys: bool,
     /// A state that was refused is not sent again before [`Self::retry`].
@@ -43,6 +46,7 @@ enum Asked {
     Revision,
     State,
     Liveness,
+    Demand,
     Keys,
     /// To put this state in force.
     Apply(Arc<State>),
@@ -57,6 +61,8 @@ pub(crate) enum Heard {
     InForce,
     /// Which watched peers are alive.
     Liveness(LivenessStatus),
+    /// Which peers have a session, or want one.
+    Demand(Vec<NodeId>),
     /// The node's own keys and the first lane's port.
     Keys {
         /// In base64, one a lane.
@@ -108,10 +114,12 @@ impl Conversation {
 
     /// Whether the state with this digest is in force.
     pub(crate) fn is_settled(&self, wanted: Digest) -> bool {
-        matches!(self.under_way, None | Some(Asked::Liveness | Asked::Keys))
-            && self
-                .revision()
-                .is_some_and(|revision| revision.digest == wanted)
+        matches!(
+            self.under_way,
+            None | Some(Asked::Liveness | Asked::Demand | Asked::Keys)
+        ) && self
+            .revision()
+            .is_some_and(|revision| revision.digest == wanted)
     }
 
     /// The state in force, where it is known in full.
@@ -168,6 +176,15 @@ impl Conversation {
         Some(Request::Liveness)
     }
 
+    /// Asks which peers are in demand, unless something else is under way or no state is in force yet.
+    pub(crate) fn poll_demand(&mut self) -> Option<Request> {
+        if self.under_way.is_some() || self.no_demand || self.revision().is_none() {
+            return None;
+        }
+        self.under_way = Some(Asked::Demand);
+        Some(Request::Demand)
+    }
+
     /// Asks for the node's own keys, unless something else is under way.
     pub(crate) fn poll_keys(&mut self) -> Option<Request> {
         if self.under_way.is_some() || self.no_keys || !self.is_connected() {
@@ -202,6 +219,11 @@ impl Conversation {
             (Some(Asked::Liveness), Response::Liveness(status)) => Heard::Liveness(status),
             (Some(Asked::Liveness), Response::Refused { .. }) => {
                 self.no_liveness = true;
+                Heard::Nothing
+            }
+            (Some(Asked::Demand), Response::Demand { peers }) => Heard::Demand(peers),
+            (Some(Asked::Demand), Response::Refused { .. }) => {
+                self.no_demand = true;
                 Heard::Nothing
             }
             (Some(Asked::Keys), Response::Keys { public_keys, port }) => {

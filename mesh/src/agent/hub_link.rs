@@ -10,6 +10,7 @@ mod session;
 mod watchers;
 
 use super::follower::{Event, Follower};
+use super::keys::{Proof, Report};
 use super::node::Records;
 use crate::agent_socket::{HubStatus, KeptStatus, NodeStatus, OriginReport, StatusReply};
 use crate::config::{HubConfig, HubFault, NodeConfig};
@@ -18,6 +19,7 @@ use crate::io::kept::Kept;
 use crate::io::quic::Tls;
 use crate::kept::{KeptError, Loaded};
 use crate::record::LaneRecord;
+use crate::trust::{Credentials, Trust};
 use dialing::Dialing;
 use enrolling::{Enrolling, News};
 use session::Session;
@@ -73,12 +75,17 @@ enum Order {
 pub(super) struct HubLink {
     orders: mpsc::Sender<Order>,
     records: watch::Receiver<Records>,
+    proof: watch::Receiver<Proof>,
     thread: JoinHandle<()>,
 }
 
 impl HubLink {
     /// Reads what was kept and begins to dial. What was kept is there at once: [`Self::records`].
-    pub(super) fn open(config: &NodeConfig, hub: &HubConfig) -> Result<Self, HubLinkError> {
+    pub(super) fn open(
+        config: &NodeConfig,
+        hub: &HubConfig,
+        report: Arc<Report>,
+    ) -> Result<Self, HubLinkError> {
         let system = |what| move |source| HubLinkError::System { what, source };
         let brought = hub.read_files(&config.cluster, &config.name)?;
         let stored = match &brought {
@@ -97,14 +104,12 @@ impl HubLink {
             .enable_all()
             .build()
             .map_err(system("start the link to the hub"))?;
-        let tls = match (brought, &stored) {
-            (Some((credentials, trust)), _) => Some(Tls::new(credentials, trust)),
-            (None, Some(stored)) => {
-                let (credentials, trust) = (stored.credentials.clone(), stored.trust.clone());
-                Some(Tls::new(credentials, trust))
-            }
-            (None, None) => None,
-        };
+        let proof = brought.or_else(|| {
+            let stored = stored.as_ref()?;
+            Some((stored.credentials.clone(), stored.trust.clone()))
+        });
+        let (tell_proof, proven) = watch::channel(proof.clone());
+        let tls = proof.map(|(credentials, trust)| Tls::new(credentials, trust));
         let (config, hub) = (config.clone(), hub.clone());
         let thread = std::thread::Builder::new()
             .name("hawser-hub".to_owned())
@@ -120,6 +125,8 @@ impl HubLink {
                         follower,
                         kept,
                         tls,
+                        proof: tell_proof,
+                        report,
                         dialing,
                         enrolling,
                         unenrolled: None,
@@ -141,8 +148,14 @@ impl HubLink {
         Ok(Self {
             orders,
             records: heard,
+            proof: proven,
             thread,
         })
+    }
+
+    /// By what this node proves who it is, now and from now on.
+    pub(super) fn proof(&self) -> watch::Receiver<Proof> {
+        self.proof.clone()
     }
 
     /// The records that make a state, as they are now.
@@ -174,7 +187,7 @@ impl HubLink {
 
     /// Ends it, and waits until all that was heard is on disk.
     pub(super) async fn close(self) {
-        drop((self.orders, self.records));
+        drop((self.orders, self.records, self.proof));
         let joined = tokio::task::spawn_blocking(move || self.thread.join());
         // A thread that panicked has said so.
         let _ = joined.await;
@@ -200,6 +213,10 @@ struct Link {
     kept: Kept,
     /// `None`: this node has no certificate yet.
     tls: Option<Arc<Tls>>,
+    /// The same for others.
+    proof: watch::Sender<Proof>,
+    /// How it stands with pre-shared keys, for who asks.
+    report: Arc<Report>,
     dialing: Option<Dialing>,
     enrolling: Option<Enrolling>,
     /// Why there is no certificate, or no newer one.
@@ -297,23 +314,29 @@ impl Link {
             News::Certified(certified) => {
                 tracing::info!("certificate taken");
                 self.unenrolled = None;
-                match &self.tls {
-                    Some(tls) => {
-                        tls.set_credentials(certified.credentials);
-                        tls.set_trust(certified.trust);
-                    }
-                    None => {
-                        let tls = Tls::new(certified.credentials, certified.trust);
-                        let dialing =
-                            Dialing::start(&self.config.cluster, &self.hub, Arc::clone(&tls));
-                        self.dialing = Some(dialing);
-                        self.tls = Some(tls);
-                    }
-                }
+                self.set_proof(certified.credentials, certified.trust);
             }
             News::Failed(why) => {
                 tracing::warn!(why, "no certificate from the hub; tries again");
                 self.unenrolled = Some(why);
+            }
+        }
+    }
+
+    /// Connections from now on are made with these.
+    fn set_proof(&mut self, credentials: Credentials, trust: Trust) {
+        self.proof
+            .send_replace(Some((credentials.clone(), trust.clone())));
+        match &self.tls {
+            Some(tls) => {
+                tls.set_credentials(credentials);
+                tls.set_trust(trust);
+            }
+            None => {
+                let tls = Tls::new(credentials, trust);
+                let dialing = Dialing::start(&self.config.cluster, &self.hub, Arc::clone(&tls));
+                self.dialing = Some(dialing);
+                self.tls = Some(tls);
             }
         }
     }
@@ -419,19 +442,7 @@ impl Link {
         match self.hub.read_files(&self.config.cluster, &self.config.name) {
             Ok(None) => {}
             Ok(Some((credentials, trust))) => {
-                match &self.tls {
-                    Some(tls) => {
-                        tls.set_credentials(credentials);
-                        tls.set_trust(trust);
-                    }
-                    None => {
-                        let tls = Tls::new(credentials, trust);
-                        let dialing =
-                            Dialing::start(&self.config.cluster, &self.hub, Arc::clone(&tls));
-                        self.dialing = Some(dialing);
-                        self.tls = Some(tls);
-                    }
-                }
+                self.set_proof(credentials, trust);
                 tracing::info!("certificates read");
             }
             Err(fault) => tracing::error!("{fault}; those before stay in force"),
@@ -443,6 +454,9 @@ impl Link {
             Asked::Status { digest, reply } => {
                 // Who asked may be gone.
                 let _ = reply.send(self.status(digest));
+            }
+            Asked::RenewKeys { reply } => {
+                let _ = reply.send(self.report.renew());
             }
             Asked::Watch {
                 filter,
@@ -464,6 +478,7 @@ impl Link {
         let origins = self.follower.status().into_iter().map(of_origin);
         let session = self.session.as_ref();
         let stats = self.follower.stats();
+        let (keys, key_refusals) = self.report.status(Instant::now());
         StatusReply {
             cluster: self.config.cluster.clone(),
             name: self.config.name.clone(),
@@ -485,6 +500,8 @@ impl Link {
             },
             origins: origins.collect(),
             kept: KeptStatus::from(self.kept.stats()),
+            keys,
+            key_refusals,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! One node: what is wanted, what is known, and what to do about the difference.
 
 mod announcement;
+mod keys;
 mod upkeep;
 mod wanted;
 
@@ -17,6 +18,7 @@ use crate::config::NodeConfig;
 use crate::io::clamp_table::ClampTable;
 use crate::io::netlink::Netlink;
 use crate::io::tunnel_link::TunnelEvent;
+use crate::psk::PostQuantum;
 use crate::record::Key;
 use announcement::Announcement;
 use bytes::Bytes;
@@ -26,6 +28,7 @@ use hawser_tunnel::liveness;
 use hawser_tunnel::mtu;
 use hawser_tunnel::node::ClusterId;
 use ipnet::IpNet;
+use keys::KnownKeys;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -68,6 +71,9 @@ pub(super) struct Node {
     waiting: Option<Waiting>,
     conflicts: BTreeSet<Conflict>,
     announcement: Announcement,
+    keys: KnownKeys,
+    /// With whom keys are to be derived may be something else than what was told of it.
+    roster_stale: bool,
     /// What became of what was heard is something else than what was told of it.
     reports: bool,
     scope: Scope,
@@ -101,6 +107,8 @@ impl Node {
             waiting: None,
             conflicts: BTreeSet::new(),
             announcement: Announcement::default(),
+            keys: KnownKeys::default(),
+            roster_stale: true,
             reports: true,
             scope: Scope::default(),
             conversation: Conversation::default(),
@@ -170,6 +178,7 @@ impl Node {
         let request = wanted
             .and_then(|wanted| self.conversation.poll_request(&wanted.state, wanted.digest))
             .or_else(|| self.poll_keys());
+        let request = request.or_else(|| self.poll_demand());
         request.or_else(|| {
             let due = self.asks_liveness;
             let request = due.then(|| self.conversation.poll_liveness())??;
@@ -179,14 +188,15 @@ impl Node {
     }
 
     /// Whether there are peers whose death must be known.
-    pub(super) fn watches(&self) -> bool {
+    fn watches(&self) -> bool {
         let peers = self.wanted.iter().flat_map(|it| it.state.peers.values());
         peers.into_iter().any(|peer| peer.watched)
     }
 
-    /// The data plane is asked soon which watched peers are alive.
-    pub(super) fn look_at_liveness(&mut self) {
-        self.asks_liveness = true;
+    /// The data plane is asked soon which watched peers are alive, and which are in use.
+    pub(super) fn look_at_peers(&mut self) {
+        self.asks_liveness |= self.watches();
+        self.look_at_demand();
     }
 
     fn schedule(&mut self, dirty: Dirty, after: Duration) {
@@ -287,7 +297,10 @@ impl Node {
     fn handle_heard(&mut self, heard: Heard) {
         match heard {
             Heard::Nothing => {}
-            Heard::Keys { public_keys, port } => self.announcement.hear_keys(public_keys, port),
+            Heard::Keys { public_keys, port } => {
+                self.roster_stale |= self.announcement.hear_keys(public_keys, port);
+            }
+            Heard::Demand(peers) => self.handle_demand(peers),
             Heard::Liveness(status) => {
                 for (id, peer) in self.liveness.handle_status(status) {
                     let (state, deaths) = (peer.state, peer.deaths);
@@ -308,6 +321,7 @@ impl Node {
             Heard::InForce => {
                 if let Some(state) = self.conversation.state() {
                     self.blocked.extend(&state.guard.mesh);
+                    self.keys.adopt(state, &self.config);
                     self.stale = Some(Instant::now());
                     self.look_at(Dirty::KERNEL);
                 }
@@ -338,7 +352,12 @@ impl Node {
             }
             Ok(next) => {
                 tracing::info!("configuration read");
-                self.config = Arc::new(next);
+                let before = std::mem::replace(&mut self.config, Arc::new(next));
+                if (before.post_quantum, self.config.post_quantum)
+                    == (PostQuantum::Preferred, PostQuantum::Required)
+                {
+                    self.keys.forget_kept();
+                }
                 self.rebuild().await;
                 self.measure().await;
                 self.conversation.retry();

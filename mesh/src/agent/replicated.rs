@@ -4,8 +4,10 @@
 //! same state. What cannot stand beside it is left out alone, by name ([`Conflict`]).
 
 mod conflict;
+mod contact;
 
 pub use conflict::{Conflict, Waiting};
+pub use contact::Contact;
 
 use super::claims::Claims;
 use super::learned::Learned;
@@ -28,6 +30,10 @@ pub struct Composed {
     pub state: State,
     /// The router address of each pod prefix of this node.
     pub routers: BTreeMap<IpNet, IpAddr>,
+    /// The peers that records tell of, and not the file: with those keys are derived.
+    pub contacts: BTreeMap<NodeId, Contact>,
+    /// The CAs of other clusters in PEM, by name.
+    pub authorities: BTreeMap<String, String>,
     /// What was left out.
     pub conflicts: BTreeSet<Conflict>,
 }
@@ -50,6 +56,12 @@ pub fn compose(config: &NodeConfig, learned: Learned) -> Result<Composed, Waitin
         of_nodes: Claims::default(),
         keys: BTreeMap::new(),
         own_underlay: own_underlay(config, node, &learned),
+        names: learned
+            .clusters
+            .values()
+            .map(|it| (it.id, it.name.clone()))
+            .collect(),
+        contacts: BTreeMap::new(),
         conflicts: BTreeSet::new(),
     };
     if learned.node().is_some_and(|heard| heard != node) {
@@ -63,6 +75,10 @@ pub fn compose(config: &NodeConfig, learned: Learned) -> Result<Composed, Waitin
         return Err(Waiting::Cluster);
     }
     let routers = composer.own_prefixes(learned.nodes.get(&node));
+    let authorities = learned.clusters.values().filter(|it| !it.ca.is_empty());
+    let authorities = authorities
+        .map(|it| (it.name.clone(), it.ca.clone()))
+        .collect();
     let pods = learned.pods;
     let peers = composer.peers(learned.nodes);
     let endpoints = composer.endpoints(&routers, pods);
@@ -91,6 +107,8 @@ pub fn compose(config: &NodeConfig, learned: Learned) -> Result<Composed, Waitin
     Ok(Composed {
         state,
         routers,
+        contacts: composer.contacts,
+        authorities,
         conflicts: composer.conflicts,
     })
 }
@@ -122,6 +140,9 @@ struct Composer<'a> {
     of_clusters: Claims<ClusterId>,
     of_nodes: Claims<NodeId>,
     keys: BTreeMap<PublicKey, NodeId>,
+    /// The clusters that records tell of.
+    names: BTreeMap<ClusterId, String>,
+    contacts: BTreeMap<NodeId, Contact>,
     /// Where nodes of the own cluster are reached.
     own_underlay: BTreeSet<IpAddr>,
     conflicts: BTreeSet<Conflict>,
@@ -268,11 +289,16 @@ impl Composer<'_> {
             }
             let prefixes = node.prefixes.iter().copied();
             let prefixes = prefixes.filter(|&prefix| self.claim(prefix, id)).collect();
+            let lanes: Vec<Lane> = node.lanes.iter().map(|it| self.lane(id, it)).collect();
+            if let Some(cluster) = self.names.get(&id.cluster) {
+                let contact = Contact::new(cluster, &node, &lanes);
+                self.contacts.insert(id, contact);
+            }
             let peer = Peer {
                 name: node.name,
                 kind: PeerKind::Native,
                 prefixes,
-                lanes: node.lanes.iter().map(|it| self.lane(id, it)).collect(),
+                lanes,
                 path_mtu: mtu::MIN_UNDERLAY,
                 watched: false,
             };
@@ -325,6 +351,7 @@ impl Composer<'_> {
             public_key: lane.public_key,
             endpoint,
             preshared_key: None,
+            needs_key: false,
         }
     }
 

@@ -1,6 +1,8 @@
-//! `hawser rekey`: new handshakes, now.
+//! `hawser rekey`: new handshakes, or other pre-shared keys, now.
 
+use super::agent_socket::ask;
 use super::{Outcome, print};
+use crate::agent_socket;
 use hawser_tunnel::control::{Request, Response, Role};
 use hawser_tunnel::io::control_client::ControlClient;
 use hawser_tunnel::node::NodeId;
@@ -17,4 +19,27 @@ pub(super) fn run(socket: &Path, peer: Option<NodeId>) -> Outcome {
         return Err("hawser-tunnel answered something else than about handshakes".into());
     };
     print(&format!("handshakes started: {lanes}\n"))
+}
+
+/// Asks the agent for other pre-shared keys with all peers.
+pub(super) fn renew_keys(socket: &Path) -> Outcome {
+    let answer = ask(socket, &agent_socket::Request::RenewKeys {});
+    let answer = answer.map_err(|error| {
+        let agent = socket.with_file_name("agent.sock");
+        format!(
+            "{}: no agent with a hub answers there ({error}); start it, or name its data plane's socket",
+            agent.display()
+        )
+    })?;
+    match answer {
+        agent_socket::Response::Renewing { peers } => print(&format!(
+            "pre-shared keys are derived anew with up to {peers} peers\n"
+        )),
+        agent_socket::Response::Refused { detail, .. } => Err(detail.into()),
+        agent_socket::Response::Status(_)
+        | agent_socket::Response::Watching
+        | agent_socket::Response::TooSlow => {
+            Err("the agent answered something else than about keys".into())
+        }
+    }
 }

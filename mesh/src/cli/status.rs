@@ -1,4 +1,6 @@
-//! `hawser status`: what the data plane says of itself.
+//! `hawser status`: what the data plane says of itself, and the agent of the keys with its peers.
+
+mod keys;
 
 use super::{Outcome, Output, print};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
@@ -8,6 +10,7 @@ use hawser_tunnel::liveness::State;
 use hawser_tunnel::node::NodeId;
 use hawser_tunnel::offload::Standing;
 use hawser_tunnel::status::{PeerLiveness, PeerStatus, Status};
+use keys::PeerKeys;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -18,13 +21,14 @@ pub(super) fn run(socket: &Path, output: Output) -> Outcome {
     let Response::Status(status) = client.request(&Request::Status)? else {
         return Err("hawser-tunnel answered something else than its status".into());
     };
+    let keys = PeerKeys::ask(socket);
     match output {
-        Output::Json => print(&(serde_json::to_string_pretty(&status)? + "\n")),
-        Output::Table => print(&text(&status)?),
+        Output::Json => print(&(serde_json::to_string_pretty(&keys.json(&status)?)? + "\n")),
+        Output::Table => print(&text(&status, &keys)?),
     }
 }
 
-fn text(status: &Status) -> Result<String, std::fmt::Error> {
+fn text(status: &Status, keys: &PeerKeys) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
     let node = status
         .node
@@ -80,7 +84,16 @@ fn text(status: &Status) -> Result<String, std::fmt::Error> {
             writeln!(text, "without   {offload}: {standing}")?;
         }
     }
-    writeln!(text, "\n{}", peers(&status.peers))?;
+    writeln!(text, "\n{}", peers(&status.peers, keys))?;
+    let failures: Vec<_> = keys.failures().collect();
+    if !failures.is_empty() {
+        let mut table = bare();
+        table.set_header(["NO NEWER KEYS WITH", "BECAUSE"]);
+        for (peer, why) in failures {
+            table.add_row([peer.to_string(), why.to_owned()]);
+        }
+        writeln!(text, "\n{table}")?;
+    }
     for (title, rows) in [
         ("DROPPED BECAUSE", &counters.drops),
         ("KEPT OFF BY GUARD", &counters.guard),
@@ -98,7 +111,7 @@ pub(super) fn trimmed(text: &str) -> String {
     lines.flat_map(|line| [line, "\n"]).collect()
 }
 
-fn peers(peers: &[PeerStatus]) -> Table {
+fn peers(peers: &[PeerStatus], keys: &PeerKeys) -> Table {
     let mut table = bare();
     let watched = peers.iter().any(|peer| peer.liveness.is_some());
     let mut header = vec![
@@ -113,6 +126,8 @@ fn peers(peers: &[PeerStatus]) -> Table {
     ];
     // Only where somebody is.
     header.extend(watched.then_some("LIVENESS"));
+    let keyed = keys.matter(peers);
+    header.extend(keyed.then_some("POST-QUANTUM"));
     table.set_header(header);
     for peer in peers {
         for (at, lane) in peer.lanes.iter().enumerate() {
@@ -143,6 +158,11 @@ fn peers(peers: &[PeerStatus]) -> Table {
             ];
             let of_peer = peer.liveness.filter(|_| at == 0);
             row.extend(watched.then(|| of_peer.map(liveness).unwrap_or_default()));
+            let of_peer = || match at {
+                0 => keys.shown(peer),
+                _ => String::new(),
+            };
+            row.extend(keyed.then(of_peer));
             table.add_row(row);
         }
     }

@@ -183,6 +183,12 @@ pub enum Rule {
     Lanes,
     #[error("a foreign peer has exactly one lane; remove the others")]
     ForeignLanes,
+    #[error("must be required or preferred; leave it out for preferred")]
+    PostQuantum,
+    #[error(
+        "must be there with postQuantum: required; name a file with a key, or remove the peer and leave it to a hub"
+    )]
+    PresharedKeyRequired,
     #[error("must be true or false; leave it out for false")]
     Watched,
     #[error("a foreign peer answers no probes and cannot be watched; leave it out")]

@@ -9,6 +9,9 @@ use crate::token::{Purpose, Token, TokenError};
 use crate::trust::{Credentials, PeerId, Trust};
 use std::path::{Path, PathBuf};
 
+/// Where agents derive keys with others, unless the file says otherwise.
+const DEFAULT_KEY_PORT: u16 = 6083;
+
 /// Where the agent keeps what it heard, unless the file says otherwise.
 const DEFAULT_STATE_DIRECTORY: &str = "/var/lib/hawser/agent";
 
@@ -23,6 +26,8 @@ pub struct HubConfig {
     pub endpoints: EndpointsWanted,
     /// Where what was heard is kept.
     pub state_directory: PathBuf,
+    /// The UDP port at which other agents derive keys with this one.
+    pub key_port: u16,
 }
 
 /// By what a node proves to its hub who it is.
@@ -218,6 +223,7 @@ pub(super) fn parse(raw: &raw::Hub, folder: &Path) -> Result<HubConfig, Fault> {
         identity: identity(raw, folder)?,
         endpoints,
         state_directory,
+        key_port: key_port(raw.key_port.as_deref())?,
     })
 }
 
@@ -245,6 +251,14 @@ fn identity(raw: &raw::Hub, folder: &Path) -> Result<NodeIdentity, Fault> {
         certificate: certificate?,
         key: key?,
     })
+}
+
+fn key_port(text: Option<&str>) -> Result<u16, Fault> {
+    let Some(text) = text else {
+        return Ok(DEFAULT_KEY_PORT);
+    };
+    let port = text.parse().ok().filter(|port| *port > 0);
+    port.ok_or_else(|| Fault::new("hub.keyPort", text, Rule::PortNumber))
 }
 
 fn address(field: &str, text: &str) -> Result<Target, Fault> {

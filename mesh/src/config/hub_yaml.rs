@@ -236,7 +236,12 @@ impl HubConfig {
         }
         let excluded = EXCLUDED_LABELS.map(str::to_owned);
         Ok(Self {
-            cluster: Cluster { id, name, prefixes },
+            cluster: Cluster {
+                id,
+                name,
+                prefixes,
+                ca: String::new(),
+            },
             service_cidrs,
             clusterset,
             vni: vni(file.clusterset.vni.as_deref())?,

@@ -4,6 +4,7 @@ use super::clusters::{self, Clusters};
 use super::fault::{Fault, Rule};
 use super::prefix::{self, Owners};
 use super::raw;
+use crate::psk::PostQuantum;
 use hawser_tunnel::identity::Identity;
 use hawser_tunnel::node::{ClusterId, NodeId, NodeIndex};
 use hawser_tunnel::state::{Checksums, Cluster};
@@ -121,6 +122,15 @@ pub(super) fn socket(text: Option<&str>) -> Result<PathBuf, Fault> {
         ));
     }
     Ok(PathBuf::from(text))
+}
+
+/// Whether there may be sessions without a pre-shared key.
+pub(super) fn post_quantum(text: Option<&str>) -> Result<PostQuantum, Fault> {
+    match text {
+        None | Some("preferred") => Ok(PostQuantum::Preferred),
+        Some("required") => Ok(PostQuantum::Required),
+        Some(other) => Err(Fault::new("postQuantum", other, Rule::PostQuantum)),
+    }
 }
 
 /// Whether transport checksums are left to be filled in by the receiver's kernel.

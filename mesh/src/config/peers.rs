@@ -6,6 +6,7 @@ use super::own::{self, Own};
 use super::prefix::{self, Owners};
 use super::raw;
 use crate::io::secret_file;
+use crate::psk::PostQuantum;
 use hawser_tunnel::identity::Identity;
 use hawser_tunnel::key::{PresharedKey, PublicKey};
 use hawser_tunnel::mtu;
@@ -21,6 +22,7 @@ const MAX_LANES: usize = 64;
 /// What the entries of `peers` are checked against.
 #[derive(Debug)]
 pub(super) struct Peers<'a> {
+    pub(super) post_quantum: PostQuantum,
     pub(super) own: &'a Own,
     pub(super) own_name: &'a str,
     pub(super) clusters: &'a Clusters,
@@ -128,10 +130,15 @@ impl Peers<'_> {
             .as_ref()
             .map(|text| self.preshared_key(&format!("{field}.presharedKeyFile"), text))
             .transpose()?;
+        if preshared_key.is_none() && self.post_quantum == PostQuantum::Required {
+            let field = format!("{field}.presharedKeyFile");
+            return Err(Fault::new(field, "", Rule::PresharedKeyRequired));
+        }
         Ok(Lane {
             public_key,
             endpoint,
             preshared_key,
+            needs_key: false,
         })
     }
 

@@ -24,6 +24,7 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) released_prefixes: Vec<String>,
     pub(super) hub: Option<Hub>,
+    pub(super) post_quantum: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -71,6 +72,7 @@ pub(super) struct Hub {
     pub(super) token: Option<String>,
     pub(super) endpoints: Option<String>,
     pub(super) state_directory: Option<String>,
+    pub(super) key_port: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -198,6 +198,7 @@ impl Derive {
             id,
             name: name.to_owned(),
             prefixes: peer.pod_cidrs.clone(),
+            ca: peer.ca.clone(),
         });
         put(&mut self.members, &id, cluster);
         self.dirty.insert(Unit::Cluster(id));

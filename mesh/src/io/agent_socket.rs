@@ -27,6 +27,8 @@ pub(crate) enum Asked {
         digest: bool,
         reply: oneshot::Sender<StatusReply>,
     },
+    /// To have other pre-shared keys derived; told with how many peers.
+    RenewKeys { reply: oneshot::Sender<usize> },
     /// To be told of records. The channel is closed on who is too slow.
     Watch {
         filter: Filter,
@@ -131,6 +133,16 @@ async fn converse(stream: UnixStream, ask: mpsc::Sender<Asked>) -> io::Result<()
                     return Ok(());
                 };
                 say(&mut write, &Response::Status(Box::new(status))).await?;
+            }
+            Ok(Request::RenewKeys {}) => {
+                let (reply, answer) = oneshot::channel();
+                if ask.send(Asked::RenewKeys { reply }).await.is_err() {
+                    return Ok(());
+                }
+                let Ok(peers) = answer.await else {
+                    return Ok(());
+                };
+                say(&mut write, &Response::Renewing { peers }).await?;
             }
             Ok(Request::Watch { prefixes, values }) => match filter(&prefixes) {
                 Ok(filter) => return watch(read, write, &ask, filter, values).await,

@@ -4,6 +4,9 @@
 //! checked the other. A [`Connection`] has two streams of messages; what is too much waits in bounded queues.
 //!
 //! On the same port a [`Listener`] gives a [`Guest`] that asks one thing by [`ask()`], and need not have a certificate.
+//!
+//! Agents derive keys from a session of their own ([`KeySession`]); a [`Listener`] on another port gives each as a
+//! [`Guest`].
 
 mod admission;
 mod ask;
@@ -11,6 +14,7 @@ mod connection;
 mod dialer;
 mod guest;
 mod handshake;
+mod key_session;
 mod listener;
 mod receiver;
 mod reset;
@@ -23,6 +27,7 @@ pub use connection::{Connection, Ended};
 pub use dialer::{Dialer, connect};
 pub use guest::Guest;
 pub use handshake::HandshakeError;
+pub use key_session::KeySession;
 pub use listener::{Arrival, Listener};
 pub use receiver::Receiver;
 pub use sender::{Sender, Unsent};
@@ -38,6 +43,9 @@ use std::time::Duration;
 pub const ALPN: &[u8] = b"hawser/1";
 /// The protocol of guests, who ask one thing: nodes that want a certificate, clusters that want to join.
 pub const ENROL_ALPN: &[u8] = b"hawser-enrol/1";
+
+/// The protocol of two agents that derive keys.
+pub const KEY_ALPN: &[u8] = b"hawser-key/1";
 
 /// A peer that is silent for so long is gone. The time begins again with the first packet that we send after its last
 /// (RFC 9000, section 10.1), so that a dead hub is noticed after at most this and [`KEEP_ALIVE`]: within two seconds.

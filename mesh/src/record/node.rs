@@ -28,4 +28,6 @@ pub struct LaneRecord {
     pub public_key: PublicKey,
     /// Where to reach it at first; it may roam. `None`: it must speak first.
     pub peer_endpoint: Option<SocketAddr>,
+    /// The UDP port at which its agent derives keys with others, at the same address; never 0. `None`: at none.
+    pub key_port: Option<u16>,
 }

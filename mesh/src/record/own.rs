@@ -50,4 +50,6 @@ pub struct Cluster {
     pub name: String,
     /// Its pod prefixes, as granted, sorted, each once.
     pub prefixes: Vec<IpNet>,
+    /// The certificates of its CA in PEM, by which its nodes are known; empty for this cluster itself.
+    pub ca: String,
 }

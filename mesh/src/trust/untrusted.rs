@@ -30,9 +30,12 @@ pub enum Untrusted {
     /// It is of a cluster that was not expected here.
     #[error("cluster_other: {0}")]
     ClusterOther(String),
-    /// A node where a hub was expected, or a hub of our own cluster where guests are.
+    /// A node where a hub was expected, a hub where a node was, or a hub of our own cluster where guests are.
     #[error("role_other")]
     RoleOther,
+    /// Another node of the cluster than the one that was dialled.
+    #[error("node_other: {0}")]
+    NodeOther(String),
     /// No CA of the cluster that it names has signed it.
     #[error("issuer_unknown")]
     IssuerUnknown,
@@ -66,6 +69,7 @@ impl Untrusted {
             Self::ClusterUnknown(_) => "cluster_unknown",
             Self::ClusterOther(_) => "cluster_other",
             Self::RoleOther => "role_other",
+            Self::NodeOther(_) => "node_other",
             Self::IssuerUnknown => "issuer_unknown",
             Self::PinOther => "pin_other",
             Self::Expired => "certificate_expired",

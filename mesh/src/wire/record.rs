@@ -16,8 +16,8 @@ use crate::record::{
 use crate::revocation::{ListError, Signed};
 use bytes::Bytes;
 use fields::{
-    MAX_LIST, address, address_bytes, addresses, check_port_name, identity, name, node_index,
-    port_number, prefix_bytes, prefixes, protocol, unreserved,
+    MAX_CA, MAX_LIST, address, address_bytes, addresses, check_port_name, identity, name,
+    node_index, port_number, prefix_bytes, prefixes, protocol, unreserved,
 };
 use hawser_tunnel::key::PublicKey;
 use hawser_tunnel::node::ClusterId;
@@ -126,6 +126,7 @@ pub fn encode_record(record: &Record) -> Bytes {
             id: u16::from(cluster.id).into(),
             name: cluster.name.clone(),
             prefixes: cluster.prefixes.iter().map(prefix_bytes).collect(),
+            ca: cluster.ca.clone(),
         }),
     };
     WireRecord { value: Some(value) }.encode_to_vec().into()
@@ -188,6 +189,9 @@ pub fn decode_record(key: &Key, bytes: &Bytes) -> Result<Record, RecordError> {
         }
         Value::Cluster(cluster) => {
             check_label(&cluster.name).map_err(name("name"))?;
+            if cluster.ca.len() > MAX_CA {
+                return Err(RecordError::Value("ca"));
+            }
             let id = u16::try_from(cluster.id).ok();
             Record::Cluster(Cluster {
                 id: id
@@ -195,6 +199,7 @@ pub fn decode_record(key: &Key, bytes: &Bytes) -> Result<Record, RecordError> {
                     .ok_or(RecordError::Value("id"))?,
                 name: cluster.name,
                 prefixes: prefixes(&cluster.prefixes)?,
+                ca: cluster.ca,
             })
         }
     };
@@ -358,6 +363,7 @@ impl From<&LaneRecord> for WireLane {
             public_key: Bytes::copy_from_slice(lane.public_key.as_bytes()),
             address: endpoint.map_or_else(Bytes::new, |endpoint| address_bytes(&endpoint.ip())),
             port: endpoint.map_or(0, |endpoint| endpoint.port().into()),
+            key_port: lane.key_port.map_or(0, u32::from),
         }
     }
 }
@@ -376,9 +382,14 @@ impl TryFrom<&WireLane> for LaneRecord {
                 port_number(lane.port)?,
             ))
         };
+        let key_port = match lane.key_port {
+            0 => None,
+            number => Some(port_number(number)?),
+        };
         Ok(Self {
             public_key: PublicKey::new(key),
             peer_endpoint,
+            key_port,
         })
     }
 }

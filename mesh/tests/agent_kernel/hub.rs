@@ -195,6 +195,7 @@ fn cluster(id: u16, name: &str, prefix: &str) -> Record {
         id: ClusterId::new(id).unwrap(),
         name: name.to_owned(),
         prefixes: vec![prefix.parse().unwrap()],
+        ca: String::new(),
     })
 }
 
@@ -208,6 +209,7 @@ pub(crate) fn node(index: u16) -> Record {
         lanes: vec![LaneRecord {
             public_key: PublicKey::new([byte; 32]),
             peer_endpoint: Some(SocketAddr::new([192, 0, 2, 100 + byte].into(), 51820)),
+            key_port: None,
         }],
     })
 }

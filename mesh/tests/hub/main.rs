@@ -136,6 +136,7 @@ async fn lanes_that_an_agent_tells_any_replica_reach_the_other_cluster() {
     let lane = |byte: u8| LaneRecord {
         public_key: PublicKey::new([byte; 32]),
         peer_endpoint: Some(format!("192.0.2.{byte}:51820").parse().unwrap()),
+        key_port: None,
     };
     for (hub, byte) in [(1, 7), (0, 8), (1, 7)] {
         let mut agent = Agent::new();

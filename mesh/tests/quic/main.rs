@@ -12,6 +12,7 @@ mod guests;
 mod hostile;
 mod initial;
 mod ipv6;
+mod keys;
 mod lifetime;
 mod members;
 mod messages;

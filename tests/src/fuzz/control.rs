@@ -197,6 +197,9 @@ impl Answer for Plane {
             }
             Request::Status | Request::Counters => Response::Counters(self.device.counters()),
             Request::Liveness => Response::Liveness(self.device.liveness(Instant::now())),
+            Request::Demand => Response::Demand {
+                peers: self.device.in_demand(),
+            },
             Request::Keys => Response::Keys {
                 public_keys: self
                     .device

@@ -184,6 +184,7 @@ fn lane(source: &mut Source<'_>) -> Lane {
             PresharedKey::from_base64("CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk=")
                 .expect("a key")
         }),
+        needs_key: false,
     }
 }
 

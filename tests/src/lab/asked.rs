@@ -1,5 +1,6 @@
 //! What hubs and agents say of themselves on their own sockets.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -9,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use super::hub::HUB_PORT;
-use super::{Hub, Lab, Node};
+use super::{Hub, Lab, Node, wait_until};
 
 /// The longest wait for an answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -37,6 +38,48 @@ impl Node {
         Ok(reply["status"].take())
     }
 
+    /// How it stands with the pre-shared keys of each peer, by its id, as the agent says.
+    ///
+    /// # Errors
+    /// When the agent does not answer.
+    pub fn keys(&self) -> Result<BTreeMap<String, Value>> {
+        let status = self.agent_status()?;
+        let keys = status["keys"].as_array().context("no keys")?.iter();
+        let by_id = |peer: &Value| {
+            (
+                peer["id"].as_str().unwrap_or_default().to_owned(),
+                peer.clone(),
+            )
+        };
+        Ok(keys.map(by_id).collect())
+    }
+
+    /// Has its agent derive other pre-shared keys with all peers.
+    ///
+    /// # Errors
+    /// When the agent does not answer.
+    pub fn renew_keys(&self) -> Result<()> {
+        let reply = ask(&self.agent_socket(), &json!({ "renewKeys": {} }))?;
+        ensure!(reply["renewing"].is_object(), "the agent answered {reply}");
+        Ok(())
+    }
+
+    /// Whether it has pre-shared keys with so many peers, and its data plane uses them.
+    ///
+    /// # Errors
+    /// When one of the two does not answer.
+    pub fn is_keyed(&self, peers: usize) -> Result<bool> {
+        let keys = self.keys()?;
+        let status = self.status()?;
+        let told = status["peers"].as_array().context("no peers")?.iter();
+        let lanes = told.flat_map(|peer| peer["lanes"].as_array().into_iter().flatten());
+        Ok(keys.len() == peers
+            && keys.values().all(|peer| peer["postQuantum"] != "none")
+            && lanes
+                .map(|lane| &lane["presharedKey"])
+                .all(|used| *used == true))
+    }
+
     /// Whether its agent has a hub.
     ///
     /// # Errors
@@ -47,6 +90,19 @@ impl Node {
 }
 
 impl Lab {
+    /// Waits until all nodes have pre-shared keys with all others.
+    ///
+    /// # Errors
+    /// When they do not in time.
+    pub fn wait_keyed(&self, time: Duration) -> Result<()> {
+        let peers = self.nodes().len() - 1;
+        wait_until("pre-shared keys between all nodes", time, || {
+            let mut nodes = self.nodes().iter();
+            // An agent that has just started does not answer yet.
+            Ok(nodes.all(|node| node.is_keyed(peers).unwrap_or(false)))
+        })
+    }
+
     /// Whether all hubs that live have the same of a cluster.
     ///
     /// # Errors

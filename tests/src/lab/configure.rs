@@ -128,6 +128,7 @@ pub(super) fn node_config(
             device: "hawser0".to_owned(),
             checksums: None,
         },
+        post_quantum: None,
         underlay: Underlay {
             devices: vec!["eth0".to_owned()],
         },

@@ -22,6 +22,8 @@ use crate::io::Netns;
 
 /// Where hubs listen, UDP.
 pub const HUB_PORT: u16 = 6082;
+/// Where agents derive keys with each other, UDP.
+pub const KEY_PORT: u16 = 6083;
 /// The name of every lab's clusterset.
 pub(crate) const CLUSTERSET: &str = "lab";
 /// The namespace of every pod.
@@ -313,6 +315,7 @@ impl Lab {
                 endpoints: None,
                 state_directory: Some(node.kept_dir()),
             }),
+            post_quantum: None,
             pods: Vec::new(),
             endpoints: Vec::new(),
             clusters: Vec::new(),

@@ -57,6 +57,9 @@ impl Lab {
         let mut lab = Self::new(topology)?;
         lab.start()?;
         lab.wait_ready(READY)?;
+        if !lab.hubs().is_empty() {
+            lab.wait_keyed(READY)?;
+        }
         Ok(lab)
     }
 

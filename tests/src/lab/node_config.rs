@@ -24,6 +24,9 @@ pub struct NodeConfig {
     /// Where it learns the rest, when that is not in the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hub: Option<HubConfig>,
+    /// Whether there must be pre-shared keys: `required` or `preferred`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub post_quantum: Option<String>,
     /// The node's pod CIDRs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pods: Vec<PodCidr>,

@@ -51,6 +51,7 @@ pub(super) fn cluster(cluster: usize) -> Cluster {
         id: id(cluster),
         name: name(cluster),
         prefixes: vec![net(cluster, 0, 16)],
+        ca: String::new(),
     }
 }
 
@@ -208,6 +209,7 @@ fn lane(cluster: usize, node: u8, ordinal: u64) -> LaneRecord {
             Ipv4Addr::new(192, 0, 2, u8::try_from(cluster % 250).expect("below 250")).into(),
             51820,
         )),
+        key_port: None,
     }
 }
 

@@ -111,6 +111,7 @@ fn lanes(site: usize) -> Vec<LaneRecord> {
     vec![LaneRecord {
         public_key: private_key(site).public(),
         peer_endpoint: Some(underlay(site)),
+        key_port: None,
     }]
 }
 
@@ -150,6 +151,7 @@ fn records(site: usize) -> Vec<Record> {
             id: cluster_id(site),
             name: name(site).to_owned(),
             prefixes: vec![pod_cidr(site)],
+            ca: String::new(),
         })
     };
     let node = Record::Node(Node {
@@ -293,6 +295,7 @@ impl World {
                 id: cluster_id(site),
                 name: name(site).to_owned(),
                 prefixes: vec![pod_cidr(site)],
+                ca: String::new(),
             };
             let mut hub = Core::new(own, "set.example".to_owned(), QuotaLimits::default());
             let at = &mut self.sites[site];

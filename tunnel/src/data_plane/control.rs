@@ -324,6 +324,9 @@ impl Answer for DataPlane {
             Request::Status => Response::Status(Box::new(self.status(control))),
             Request::Counters => Response::Counters(self.counters(control)),
             Request::Liveness => Response::Liveness(self.device.liveness(clock::now())),
+            Request::Demand => Response::Demand {
+                peers: self.device.in_demand(),
+            },
             Request::Keys => Response::Keys {
                 public_keys: self.public_keys(),
                 port: self.options.port,

@@ -279,11 +279,14 @@ impl Pairs for Renewal<'_> {
         lanes: &[Arc<Lane>],
     ) -> Vec<Arc<Lane>> {
         let before = self.old.and_then(|old| old.peer(peer));
+        // A session without a pre-shared key ends at once where there must be one.
+        let needs_key = wanted.iter().any(|(_, desired)| desired.needs_key);
         let is_of_use = |lane: &&Arc<Lane>| {
+            let is_allowed = !needs_key || lane.has_preshared_key();
             let is_kept = lanes.iter().any(|kept| Arc::ptr_eq(kept, lane));
             let keys = self.keys.get(lane.own().index());
             let is_ours = keys.is_some_and(|keys| keys.has(lane.key()));
-            !is_kept && is_ours && lane.in_use(self.now).is_some()
+            !is_kept && is_allowed && is_ours && lane.in_use(self.now).is_some()
         };
         let older = before.iter().flat_map(|peer| peer.all_lanes());
         let mut older: Vec<_> = older.filter(is_of_use).cloned().collect();

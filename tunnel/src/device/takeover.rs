@@ -96,7 +96,8 @@ impl Device {
         for lane in lanes(table.as_deref()) {
             // Not closed: where the successor fails at the last moment, all of it goes on.
             let waited = lane.take_waiting();
-            self.drops.add(Reject::QueueExpired, waited.len() as u64);
+            let reason = lane.waits_for(Reject::QueueExpired);
+            self.drops.add(reason, waited.len() as u64);
         }
     }
 

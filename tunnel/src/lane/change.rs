@@ -27,6 +27,7 @@ impl Lane {
         (self.peer, self.own, self.public_key) == (peer, own, desired.public_key)
             && self.key.public == *key
             && self.preshared_key == desired.preshared_key
+            && self.awaits_key == desired.awaits_key()
             && !self.is_ending()
     }
 
@@ -68,7 +69,7 @@ impl Lane {
         let lately = |at| now.saturating_duration_since(at) < pause;
         // Whoever has an engine has a session, or tries.
         let tries = state.active.is_some() || state.knocked.is_some_and(lately);
-        if tries || state.endpoint.is_none() || state.closed || state.withdrawn {
+        if tries || self.asks_at(state.endpoint).is_none() || state.closed || state.withdrawn {
             return;
         }
         state.knocked = Some(now);

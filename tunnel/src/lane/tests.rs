@@ -26,6 +26,7 @@ fn lane(own: u8, peer: u8) -> Lane {
         public_key: PrivateKey::from_random([peer; 32]).public(),
         endpoint: Some(endpoint(usize::from(peer - 1))),
         preshared_key: None,
+        needs_key: false,
     };
     let keys = LaneKeys {
         own: LaneNumber::FIRST,

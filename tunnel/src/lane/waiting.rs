@@ -28,23 +28,23 @@ impl Waiting {
         self.packets.len()
     }
 
-    /// Takes a packet; the oldest makes room where there is none.
-    pub(super) fn push(&mut self, packet: &[u8], now: Instant, drops: &Drops) {
+    /// Takes a packet; the oldest makes room where there is none, for this reason.
+    pub(super) fn push(&mut self, packet: &[u8], now: Instant, (full, drops): (Reject, &Drops)) {
         if self.packets.len() >= MAX_WAITING {
             self.packets.pop_front();
-            drops.count(Reject::QueueFull);
+            drops.count(full);
         }
         self.packets.push_back((now, packet.to_vec()));
     }
 
-    /// Forgets packets that nobody wants any more.
-    pub(super) fn expire(&mut self, now: Instant, drops: &Drops) {
+    /// Forgets packets that nobody wants any more, for this reason.
+    pub(super) fn expire(&mut self, now: Instant, (expired, drops): (Reject, &Drops)) {
         while let Some((since, _)) = self.packets.front() {
             if now.saturating_duration_since(*since) < MAX_AGE {
                 break;
             }
             self.packets.pop_front();
-            drops.count(Reject::QueueExpired);
+            drops.count(expired);
         }
     }
 

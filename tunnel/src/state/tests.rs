@@ -33,6 +33,7 @@ pub(crate) fn small_state() -> State {
             public_key: key(number),
             endpoint: Some(SocketAddr::from(([192, 0, 2, number], 51820))),
             preshared_key: None,
+            needs_key: false,
         }],
         path_mtu: 1500,
         watched: false,

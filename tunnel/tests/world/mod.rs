@@ -107,6 +107,7 @@ pub fn state(node: usize, kind: PeerKind) -> State {
                     public_key: private_key(other).public(),
                     endpoint: Some(address(other)),
                     preshared_key: None,
+                    needs_key: false,
                 }],
                 path_mtu: 1500,
                 watched: false,

@@ -218,6 +218,32 @@ fn liveness_is_asked_for_between_all_else() {
 }
 
 #[test]
+fn peers_in_demand_are_asked_for_where_the_data_plane_knows_them() {
+    let wanted = state("300");
+    let mut conversation = connected();
+    assert_eq!(conversation.poll_demand(), None, "nothing is in force yet");
+    ask(&mut conversation, &wanted);
+    conversation.handle_response(Response::Revision(Some(revision(5, &wanted))));
+    assert_eq!(conversation.poll_demand(), Some(Request::Demand));
+    assert!(
+        conversation.is_settled(wanted.digest()),
+        "it changes nothing"
+    );
+    let peers = vec!["2/1".parse().unwrap()];
+    let heard = conversation.handle_response(Response::Demand {
+        peers: peers.clone(),
+    });
+    assert_eq!(heard, Heard::Demand(peers));
+    conversation.poll_demand();
+    let heard = conversation.handle_response(Response::Refused {
+        reason: Refusal::Malformed,
+        detail: "unknown variant".to_owned(),
+    });
+    assert_eq!(heard, Heard::Nothing);
+    assert_eq!(conversation.poll_demand(), None);
+}
+
+#[test]
 fn a_data_plane_that_knows_no_liveness_is_not_asked_again() {
     let wanted = state("300");
     let mut conversation = connected();

@@ -38,6 +38,7 @@ fn node(number: u16, name: &str, prefix: &str) -> Record {
         lanes: vec![LaneRecord {
             public_key: PublicKey::new([u8::try_from(number).unwrap(); 32]),
             peer_endpoint: None,
+            key_port: None,
         }],
     })
 }
@@ -47,6 +48,7 @@ fn member(id: u16, name: &str, prefix: &str) -> Record {
         id: cluster_id(id),
         name: name.to_owned(),
         prefixes: vec![prefix.parse().unwrap()],
+        ca: String::new(),
     })
 }
 
@@ -561,6 +563,7 @@ fn the_own_lanes_are_told_to_every_hub() {
         vec![LaneRecord {
             public_key: PublicKey::new([key; 32]),
             peer_endpoint: Some("192.0.2.1:51820".parse().unwrap()),
+            key_port: None,
         }]
     };
     let mut heard = Vec::new();

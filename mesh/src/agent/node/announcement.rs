@@ -16,18 +16,35 @@ pub(super) struct Announcement {
     /// The port of the first lane; further ones have the ports behind it.
     port: u16,
     address: Option<IpAddr>,
+    /// Where others come to derive keys.
+    pub(super) key_port: Option<u16>,
     told: Vec<LaneRecord>,
 }
 
 impl Announcement {
-    /// The data plane says what its keys are. One that is malformed takes all of them along: a lane has its place.
-    pub(super) fn hear_keys(&mut self, public_keys: Vec<String>, port: u16) {
+    /// The data plane says what its keys are. One that is malformed takes all of them along: a lane has its place. Returns
+    /// whether they are others than before.
+    pub(super) fn hear_keys(&mut self, public_keys: Vec<String>, port: u16) -> bool {
         let parsed: Result<Vec<PublicKey>, _> =
             public_keys.iter().map(|text| text.parse()).collect();
-        match parsed {
-            Ok(keys) => (self.keys, self.port) = (keys, port),
-            Err(_) => tracing::warn!("data plane tells a key that is none"),
-        }
+        let Ok(keys) = parsed else {
+            tracing::warn!("data plane tells a key that is none");
+            return false;
+        };
+        self.port = port;
+        let differs = self.keys != keys;
+        self.keys = keys;
+        differs
+    }
+
+    /// The own keys, once the data plane has told them.
+    pub(super) fn keys(&self) -> &[PublicKey] {
+        &self.keys
+    }
+
+    /// Whether others are told where to come to derive keys.
+    pub(super) fn is_reachable(&self) -> bool {
+        self.address.is_some() && self.key_port.is_some()
     }
 
     /// The lanes, once the data plane has told its keys and where a port would be beyond the last one not at all.
@@ -38,6 +55,7 @@ impl Announcement {
             LaneRecord {
                 public_key,
                 peer_endpoint,
+                key_port: self.key_port.filter(|_| self.address.is_some()),
             }
         });
         lanes.collect()
@@ -48,6 +66,7 @@ impl Node {
     /// Looks at what others must know of this node: asks the data plane for its keys, and the kernel for the address.
     pub(in crate::agent) async fn look_at_own_lanes(&mut self) {
         self.announcement.asks = true;
+        let before = self.announcement.address;
         self.announcement.address = match self.config.underlay_address {
             Some(address) => Some(address),
             None => match self.underlay_address().await {
@@ -58,6 +77,7 @@ impl Node {
                 }
             },
         };
+        self.roster_stale |= before != self.announcement.address;
         self.troubles.note("underlay address", None);
     }
 

@@ -1,16 +1,18 @@
 //! Derives what is wanted from the file, from what hubs said, and from what was learnt of the node.
 
+use super::keys::KnownKeys;
 use super::{COALESCE, Node, Records, blocking};
 use crate::agent::departed::subtract;
 use crate::agent::desired::Desired;
 use crate::agent::dirty::{Dirty, Scope};
 use crate::agent::learned::Learned;
 use crate::agent::paths::{self, Paths};
-use crate::agent::replicated::{Composed, Conflict, Waiting, compose};
+use crate::agent::replicated::{Composed, Conflict, Contact, Waiting, compose};
 use crate::config::NodeConfig;
+use hawser_tunnel::node::NodeId;
 use hawser_tunnel::state::{Digest, State};
 use ipnet::IpNet;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -26,6 +28,10 @@ pub(super) struct Wanted {
     pub(super) digest: Digest,
     /// In the kernel.
     pub(super) desired: Desired,
+    /// Peers that records tell of.
+    pub(super) contacts: BTreeMap<NodeId, Contact>,
+    /// The CAs of other clusters in PEM, by name.
+    pub(super) authorities: BTreeMap<String, String>,
 }
 
 /// What it is derived from beside file and records.
@@ -34,6 +40,7 @@ struct Known {
     blocked: BTreeSet<IpNet>,
     paths: Arc<Paths>,
     fallback: u32,
+    keys: KnownKeys,
 }
 
 impl Wanted {
@@ -43,10 +50,14 @@ impl Wanted {
         let departed = subtract(&known.blocked, &listed.copied().collect());
         state.guard.mesh.extend(departed);
         paths::measure(&mut state, &known.paths, known.fallback);
+        let contacts = composed.contacts;
+        known.keys.fill(&mut state, &contacts, config.post_quantum);
         Self {
             digest: state.digest(),
             desired: Desired::new(&state, &composed.routers),
             state: Arc::new(state),
+            contacts,
+            authorities: composed.authorities,
         }
     }
 }
@@ -55,6 +66,11 @@ impl Node {
     /// Hubs said something new of the mesh. It is looked at soon, together with what comes next.
     pub(in crate::agent) fn handle_records(&mut self, records: Records) {
         self.records = records;
+        self.rebuild_soon();
+    }
+
+    /// Derives everything anew, together with what comes next.
+    pub(super) fn rebuild_soon(&mut self) {
         let (took, done) = self.derived;
         let due = (Instant::now() + COALESCE).max(done + took * (SHARE - 1));
         self.stale = Some(self.stale.map_or(due, |stale| stale.min(due)));
@@ -64,6 +80,7 @@ impl Node {
     pub(super) async fn rebuild(&mut self) {
         self.stale = None;
         self.reports = true;
+        self.roster_stale = true;
         let start = Instant::now();
         let (config, records) = (Arc::clone(&self.config), Arc::clone(&self.records));
         let composed = match blocking(move || derive(&config, &records)).await {
@@ -78,7 +95,9 @@ impl Node {
         if let Some(before) = &self.wanted {
             self.blocked.extend(&before.state.guard.mesh);
         }
+        self.keys.retain(&composed.contacts);
         let known = Known {
+            keys: self.keys.clone(),
             blocked: self.blocked.clone(),
             paths: Arc::clone(&self.paths),
             fallback: self.fallback,
@@ -136,6 +155,8 @@ fn derive(config: &NodeConfig, records: &Records) -> Result<Composed, Waiting> {
         return Ok(Composed {
             state,
             routers: config.routers.clone(),
+            contacts: BTreeMap::new(),
+            authorities: BTreeMap::new(),
             conflicts: BTreeSet::new(),
         });
     }

@@ -36,6 +36,7 @@ fn member(number: u16, name: &str, prefixes: &[&str]) -> (u16, Record) {
         id: cluster_id(number),
         name: name.to_owned(),
         prefixes: nets(prefixes),
+        ca: String::new(),
     });
     (1, record)
 }
@@ -51,6 +52,7 @@ fn node(cluster: u16, index: u16, name: &str, prefixes: &[&str]) -> (u16, Record
         lanes: vec![LaneRecord {
             public_key: PublicKey::new([byte; 32]),
             peer_endpoint: Some(at),
+            key_port: None,
         }],
     });
     (cluster, record)
@@ -184,6 +186,7 @@ fn what_cannot_stand_beside_others_is_left_out_alone_and_by_name() {
             node.lanes[0] = LaneRecord {
                 public_key: PublicKey::new([key; 32]),
                 peer_endpoint: Some(at),
+                key_port: None,
             };
         }
     };
@@ -378,6 +381,7 @@ fn a_state_of_25_000_peers_is_derived_in_a_moment() {
                 node.lanes[0] = LaneRecord {
                     public_key: PublicKey::new(key),
                     peer_endpoint: Some(SocketAddr::new(at.into(), 51820)),
+                    key_port: None,
                 };
             }
             records.push((origin, record));

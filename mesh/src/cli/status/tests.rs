@@ -1,4 +1,5 @@
 use super::*;
+use crate::agent_socket::{KeyOrigin, PeerKeyStatus};
 use hawser_tunnel::offload::Offload;
 use hawser_tunnel::status::{Counters, KeyChange, LaneStatus, NodeLanes, Pids, PodMtu};
 
@@ -89,7 +90,7 @@ without   udp-gro: switched off
  DROPPED BECAUSE  PACKETS
  MissingOption          7
 ";
-    assert_eq!(text(&status()).unwrap(), wanted);
+    assert_eq!(text(&status(), &PeerKeys::default()).unwrap(), wanted);
 }
 
 #[test]
@@ -103,7 +104,7 @@ fn who_changes_keys_sees_who_is_late() {
             .collect(),
         in_use: Vec::new(),
     });
-    let text = text(&status).unwrap();
+    let text = text(&status, &PeerKeys::default()).unwrap();
     let line = text.lines().find(|line| line.starts_with("old key"));
     assert_eq!(
         line.unwrap(),
@@ -123,7 +124,7 @@ fn who_watches_peers_sees_how_they_are() {
             deaths: 3,
             hold_down_ms,
         });
-        let text = text(&status).unwrap();
+        let text = text(&status, &PeerKeys::default()).unwrap();
         let line = |name: &str| text.lines().find(|line| line.contains(name)).unwrap();
         assert!(line("NAME").ends_with("MTU6  LIVENESS"));
         assert!(line("lane 1").ends_with("1392"), "once for each peer");
@@ -139,6 +140,40 @@ fn who_watches_peers_sees_how_they_are() {
         shown(State::Damped, Some(9), Some(1), 4_000),
         "damped held 4s"
     );
+}
+
+#[test]
+fn who_has_keys_sees_of_what_kind_they_are() {
+    let mut status = status();
+    for lane in &mut status.peers[1].lanes {
+        lane.preshared_key = true;
+    }
+    let shown = |post_quantum: KeyOrigin, age_ms: Option<u64>, failure: Option<&str>| {
+        let keys = PeerKeys::new(vec![PeerKeyStatus {
+            id: "2/1".parse().unwrap(),
+            post_quantum,
+            epoch: age_ms.map(|_| 7),
+            age_ms,
+            failure: failure.map(str::to_owned),
+        }]);
+        let json = keys.json(&status).unwrap();
+        assert_eq!(json["peers"][0]["keys"]["postQuantum"], post_quantum.name());
+        assert!(json["peers"][1].get("keys").is_none());
+        let text = text(&status, &keys).unwrap();
+        let line = |name: &str| text.lines().find(|line| line.contains(name)).unwrap();
+        assert!(line("NAME").ends_with("MTU6  POST-QUANTUM"));
+        assert!(line("west-2").ends_with("1392  file"), "not by a hub");
+        let told = failure.is_none_or(|why| text.contains(&format!("2/1                 {why}")));
+        assert!(told, "{text}");
+        let (_, shown) = line("west-1").split_once("1392  1392").unwrap();
+        shown.trim().to_owned()
+    };
+    let hybrid = shown(KeyOrigin::Hybrid, Some(61_000), None);
+    assert_eq!(hybrid, "X25519MLKEM768 1m1s");
+    let classical = shown(KeyOrigin::Classical, Some(1_000), Some("handshake_timeout"));
+    assert_eq!(classical, "X25519 1s");
+    assert_eq!(shown(KeyOrigin::Kept, None, None), "kept");
+    assert_eq!(shown(KeyOrigin::None, None, None), "none");
 }
 
 #[test]

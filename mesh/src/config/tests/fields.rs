@@ -27,6 +27,17 @@ fn every_bad_field_has_its_line() {
             "tunnel.checksums: none: must be left or filled; leave it out for left",
         ),
         (
+            "clusterset:",
+            "postQuantum: always\nclusterset:",
+            "postQuantum: always: must be required or preferred; leave it out for preferred",
+        ),
+        (
+            "clusterset:",
+            "postQuantum: required\nclusterset:",
+            "peers[0].lanes[0].presharedKeyFile: (empty): must be there with postQuantum: required; name a file with a key, \
+             or remove the peer and leave it to a hub",
+        ),
+        (
             "name: west, id: 2",
             "name: west, id: 4096",
             "clusters[1].id: 4096: must be 1 to 2047; choose another",

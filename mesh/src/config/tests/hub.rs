@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::{EndpointsWanted, HubConfig, NodeIdentity};
+use crate::psk::PostQuantum;
 
 const HUB: &str = "cluster: { name: east }
 node: { name: east-1 }
@@ -37,6 +38,8 @@ fn a_node_with_a_hub_says_its_name_and_where_to_ask() {
     assert_eq!(hub.identity, files);
     assert_eq!(hub.endpoints, EndpointsWanted::Used);
     assert_eq!(hub.state_directory, Path::new("/var/lib/hawser/agent"));
+    assert_eq!(hub.key_port, 6083);
+    assert_eq!(config.post_quantum, PostQuantum::Preferred);
 }
 
 #[test]
@@ -60,6 +63,11 @@ fn static_peers_may_stand_beside_a_hub() {
 #[test]
 fn every_bad_field_of_the_section_has_its_line() {
     let cases: &[(&str, &str, &str)] = &[
+        (
+            "hub:\n",
+            "hub:\n  keyPort: 0\n",
+            "hub.keyPort: 0: must be 1 to 65535; choose another",
+        ),
         (
             "[hub-1.example:6082,",
             "[hub-1.example,",

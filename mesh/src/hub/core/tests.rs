@@ -16,6 +16,7 @@ fn cluster(number: u16) -> Cluster {
         id: id(number),
         name: format!("c{number}"),
         prefixes: vec![format!("10.{number}.0.0/16").parse().unwrap()],
+        ca: String::new(),
     }
 }
 
@@ -209,6 +210,7 @@ fn nobody_elses_pods_are_where_our_nodes_are_reached() {
         node.lanes = vec![LaneRecord {
             public_key: hawser_tunnel::key::PublicKey::new([3; 32]),
             peer_endpoint: Some(at.parse().unwrap()),
+            key_port: None,
         }];
         (key, Some(encode_record(&Record::Node(node))))
     };

@@ -12,6 +12,7 @@ fn rules() -> Rules {
             id: ClusterId::new(1).unwrap(),
             name: "east".to_owned(),
             prefixes: vec!["10.1.0.0/16".parse().unwrap()],
+            ca: String::new(),
         },
         excluded_labels: BTreeSet::from(["pod-template-hash".to_owned()]),
         protected: Protected::default(),
@@ -227,6 +228,7 @@ fn a_node_is_told_with_the_lanes_that_its_agent_told() {
     let lane = LaneRecord {
         public_key: PublicKey::new([7; 32]),
         peer_endpoint: None,
+        key_port: None,
     };
     world.derive.set_lanes("n1", vec![lane.clone()]);
     world.apply(&node(1));
@@ -243,6 +245,7 @@ fn a_node_cannot_take_the_key_of_another() {
     let lane = LaneRecord {
         public_key: PublicKey::new([7; 32]),
         peer_endpoint: None,
+        key_port: None,
     };
     world.apply(&[node(1), node(2)].join("---\n"));
     world.derive.set_lanes("n2", vec![lane.clone()]);

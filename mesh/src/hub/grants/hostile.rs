@@ -133,6 +133,7 @@ impl Liar {
             lanes: vec![LaneRecord {
                 public_key: PublicKey::new([9; 32]),
                 peer_endpoint: Some(endpoint.parse().unwrap()),
+                key_port: None,
             }],
         })
     }
@@ -523,6 +524,7 @@ fn who_is_no_member_is_believed_nothing_and_a_cluster_speaks_only_for_itself() {
         id: id(9),
         name: "alien".to_owned(),
         prefixes: Vec::new(),
+        ca: String::new(),
     });
     let mut theirs = publisher(2, vec![(cluster.key(), Some(encode_record(&cluster)))], 1);
     let mut ours = hub();

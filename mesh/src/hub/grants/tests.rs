@@ -51,6 +51,7 @@ fn node(prefix: &str, endpoint: &str) -> Record {
         lanes: vec![LaneRecord {
             public_key: PublicKey::new([1; 32]),
             peer_endpoint: Some(endpoint.parse().unwrap()),
+            key_port: None,
         }],
     })
 }

@@ -18,6 +18,8 @@ struct Line {
     public_key: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     endpoint: Option<std::net::SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    key_port: Option<u16>,
 }
 
 impl Announced {
@@ -32,6 +34,7 @@ impl Announced {
         let line = |lane: &LaneRecord| Line {
             public_key: lane.public_key.to_string(),
             endpoint: lane.peer_endpoint,
+            key_port: lane.key_port,
         };
         let lines: Vec<Line> = lanes.iter().map(line).collect();
         let text = serde_json::to_string(&lines)?;
@@ -67,6 +70,7 @@ fn parse(text: &str) -> Option<Vec<LaneRecord>> {
         Some(LaneRecord {
             public_key: line.public_key.parse().ok()?,
             peer_endpoint: line.endpoint,
+            key_port: line.key_port.filter(|port| *port > 0),
         })
     };
     lines.into_iter().map(lane).collect()

@@ -14,6 +14,7 @@ fn rules() -> Rules {
             id: ClusterId::new(1).unwrap(),
             name: "east".to_owned(),
             prefixes: vec!["10.1.0.0/16".parse().unwrap()],
+            ca: String::new(),
         },
         excluded_labels: BTreeSet::new(),
         protected: Protected::default(),

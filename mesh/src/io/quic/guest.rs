@@ -1,10 +1,11 @@
-//! Somebody who asks one thing, and need not have a certificate.
+//! Somebody who asks one thing; of a hub also without a certificate.
 
 use super::admission::GuestPlace;
 use super::code;
 use super::handshake::HandshakeError;
-use super::tls::Found;
+use super::tls::{Found, Offered};
 use crate::enrol::message::{Answer, MAX_MESSAGE};
+use crate::psk::{Exporter, ExporterFailed, Group};
 use crate::trust::PeerId;
 use bytes::Bytes;
 use std::net::SocketAddr;
@@ -18,6 +19,8 @@ pub struct Guest {
     pub address: SocketAddr,
     /// Who it is, if it has shown a certificate that we take.
     pub peer: Option<PeerId>,
+    /// By which group it shook hands, where that was looked at.
+    pub group: Option<Group>,
     request: Bytes,
     send: quinn::SendStream,
     connection: quinn::Connection,
@@ -29,7 +32,7 @@ impl Guest {
     /// Reads what it asks.
     pub(super) async fn read(
         connection: &quinn::Connection,
-        found: &Found,
+        (found, offered): (&Found, Offered),
         place: GuestPlace,
         deadline: Instant,
     ) -> Result<Self, HandshakeError> {
@@ -47,6 +50,7 @@ impl Guest {
         Ok(Self {
             address: place.address,
             peer,
+            group: offered.get().copied(),
             request: request.into(),
             send,
             connection: connection.clone(),
@@ -75,10 +79,19 @@ impl Guest {
 
     /// Answers that it gets nothing, and why. The reason is counted with those of other handshakes.
     pub async fn refuse(self, reason: &'static str, text: String) {
+        let name = reason.to_owned();
+        let answer = Answer::Refused {
+            name,
+            text: text.clone(),
+        };
+        self.refuse_by(reason, &text, answer.encode()).await;
+    }
+
+    /// The same with an answer of another protocol.
+    pub async fn refuse_by(self, reason: &'static str, text: &str, answer: Bytes) {
         let place = &self.place;
         place.shared.refuse_by_name(place.address, reason, &text);
-        let name = reason.to_owned();
-        self.answer(Answer::Refused { name, text }.encode()).await;
+        self.answer(answer).await;
     }
 
     /// Ends it without an answer. The reason is counted with those of other handshakes.
@@ -86,5 +99,16 @@ impl Guest {
         let place = &self.place;
         place.shared.refuse_by_name(place.address, reason, &reason);
         self.connection.close(code::REFUSED, reason.as_bytes());
+    }
+}
+
+impl Exporter for Guest {
+    fn export(
+        &self,
+        label: &[u8],
+        context: &[u8],
+        secret: &mut [u8; 32],
+    ) -> Result<(), ExporterFailed> {
+        super::key_session::export(&self.connection, label, context, secret)
     }
 }

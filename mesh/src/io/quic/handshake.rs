@@ -5,8 +5,8 @@ use super::connection::{Connection, Ended, printable};
 use super::guest::Guest;
 use super::listener::Arrival;
 use super::receiver::Inbox;
-use super::tls::Found;
-use super::{ATTEMPT, ENROL_ALPN, HANDSHAKE, WINDOW, code};
+use super::tls::{Found, Offered};
+use super::{ATTEMPT, ENROL_ALPN, HANDSHAKE, KEY_ALPN, WINDOW, code};
 use crate::frame::{FrameError, Stream, encode};
 use crate::trust::{PeerId, Untrusted};
 use quinn::crypto::rustls::HandshakeData;
@@ -29,6 +29,9 @@ pub enum HandshakeError {
     /// The peer speaks no TLS 1.3.
     #[error("tls_version")]
     TlsVersion,
+    /// The peer has nothing in common with us by which a handshake could be made.
+    #[error("tls_none_in_common")]
+    NoneInCommon,
     /// TLS failed in another way.
     #[error("tls_failed: {0}")]
     Tls(String),
@@ -66,6 +69,7 @@ impl HandshakeError {
             Self::CertificateMissing => "certificate_missing",
             Self::AlpnOther => "alpn_other",
             Self::TlsVersion => "tls_version",
+            Self::NoneInCommon => "tls_none_in_common",
             Self::Tls(_) => "tls_failed",
             Self::Timeout => "handshake_timeout",
             Self::Busy => "handshakes_too_many",
@@ -81,6 +85,7 @@ impl HandshakeError {
 
 /// TLS alerts (RFC 8446, section 6) as QUIC carries them (RFC 9001, section 4.8).
 const CRYPTO: u64 = 0x100;
+const HANDSHAKE_FAILURE: u64 = CRYPTO + 40;
 const PROTOCOL_VERSION: u64 = CRYPTO + 70;
 const CERTIFICATE_REQUIRED: u64 = CRYPTO + 116;
 const NO_APPLICATION_PROTOCOL: u64 = CRYPTO + 120;
@@ -92,6 +97,7 @@ impl From<quinn::ConnectionError> for HandshakeError {
             return Self::Ended(error.into());
         };
         match u64::from(transport.code) {
+            HANDSHAKE_FAILURE => Self::NoneInCommon,
             PROTOCOL_VERSION => Self::TlsVersion,
             CERTIFICATE_REQUIRED => Self::CertificateMissing,
             NO_APPLICATION_PROTOCOL => Self::AlpnOther,
@@ -124,7 +130,7 @@ pub(super) async fn call(
 /// Takes a connection that comes, in time, or closes it and says why.
 pub(super) async fn welcome(
     connecting: quinn::Connecting,
-    found: Found,
+    (found, offered): (Found, Offered),
     shared: &Arc<Shared>,
 ) -> Result<Arrival, HandshakeError> {
     let address = connecting.remote_address();
@@ -134,7 +140,7 @@ pub(super) async fn welcome(
         let done = if is_guest(&connection) {
             let place = GuestPlace::take(shared, address).ok_or(HandshakeError::GuestsBusy);
             match place {
-                Ok(place) => Guest::read(&connection, &found, place, deadline)
+                Ok(place) => Guest::read(&connection, (&found, offered), place, deadline)
                     .await
                     .map(Arrival::Guest),
                 Err(error) => Err(error),
@@ -158,11 +164,12 @@ pub(super) async fn established(
     connecting.await.map_err(|error| name(error, found))
 }
 
-/// Whether the protocol that was agreed upon is that of guests.
+/// Whether the protocol that was agreed upon has one request and one answer.
 fn is_guest(connection: &quinn::Connection) -> bool {
     let data = connection.handshake_data();
     let data = data.and_then(|data| data.downcast::<HandshakeData>().ok());
-    data.and_then(|data| data.protocol).as_deref() == Some(ENROL_ALPN)
+    let protocol = data.and_then(|data| data.protocol);
+    protocol.is_some_and(|protocol| [ENROL_ALPN, KEY_ALPN].contains(&&*protocol))
 }
 
 /// The peer is told of a refusal.

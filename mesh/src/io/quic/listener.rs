@@ -4,6 +4,7 @@ use super::admission::{HANDSHAKES, Place, Shared, admit};
 use super::guest::Guest;
 use super::handshake::{HandshakeError, welcome};
 use super::reset::config_by;
+use super::tls::Served;
 use super::{Connection, Tls, code, socket, transport};
 use quinn::{Endpoint, Incoming, TokioRuntime};
 use std::collections::BTreeMap;
@@ -42,8 +43,20 @@ impl Listener {
     /// # Errors
     /// The address cannot be had.
     pub fn bind(address: SocketAddr, tls: Arc<Tls>) -> io::Result<Self> {
+        Self::open(address, tls, Tls::server)
+    }
+
+    /// Listens for other agents, which derive keys with us. Taken are nodes of all clusters that are trusted.
+    ///
+    /// # Errors
+    /// The address cannot be had.
+    pub fn bind_for_keys(address: SocketAddr, tls: Arc<Tls>) -> io::Result<Self> {
+        Self::open(address, tls, Tls::key_server)
+    }
+
+    fn open(address: SocketAddr, tls: Arc<Tls>, serve: Serve) -> io::Result<Self> {
         let key = tls.credentials().reset().clone();
-        let (config, _) = tls.server().map_err(io::Error::other)?;
+        let Served { config, .. } = serve(&tls).map_err(io::Error::other)?;
         let endpoint = Endpoint::new(
             config_by(key),
             Some(bounded(config)),
@@ -54,6 +67,7 @@ impl Listener {
         let shared = Arc::new(Shared::default());
         let door = Door {
             tls,
+            serve,
             shared: Arc::clone(&shared),
             accepted,
         };
@@ -119,8 +133,12 @@ fn bounded(mut config: quinn::ServerConfig) -> quinn::ServerConfig {
     config
 }
 
+/// What TLS is told for each connection that comes.
+type Serve = fn(&Tls) -> Result<Served, rustls::Error>;
+
 struct Door {
     tls: Arc<Tls>,
+    serve: Serve,
     shared: Arc<Shared>,
     accepted: mpsc::Sender<Arrival>,
 }
@@ -153,20 +171,20 @@ impl Door {
             self.shared.refuse(address, &HandshakeError::Busy);
             return;
         };
-        let config = self.tls.server();
-        let begun = config
+        let served = (self.serve)(&self.tls);
+        let begun = served
             .map_err(|error| HandshakeError::Tls(error.to_string()))
-            .and_then(|(config, found)| {
-                let connecting = incoming.accept_with(Arc::new(bounded(config)))?;
-                Ok((connecting, found))
+            .and_then(|served| {
+                let connecting = incoming.accept_with(Arc::new(bounded(served.config)))?;
+                Ok((connecting, (served.found, served.offered)))
             });
-        let (connecting, found) = match begun {
+        let (connecting, known) = match begun {
             Ok(begun) => begun,
             Err(error) => return self.shared.refuse(address, &error),
         };
         let (shared, accepted) = (Arc::clone(&self.shared), self.accepted.clone());
         handshakes.spawn(async move {
-            let done = welcome(connecting, found, &shared).await;
+            let done = welcome(connecting, known, &shared).await;
             drop(place);
             match done {
                 Ok(arrival) => {

@@ -1,20 +1,23 @@
 //! What TLS is told for each connection.
 
-use super::{ALPN, ENROL_ALPN};
-use crate::trust::{Credentials, Expected, PeerId, Pinned, Side, Trust, Untrusted, provider};
+use super::{ALPN, ENROL_ALPN, KEY_ALPN};
+use crate::psk::Group;
+use crate::trust::{
+    Credentials, Expected, PeerId, Pinned, Side, Trust, Untrusted, provider, provider_of,
+};
 use arc_swap::ArcSwap;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::client::ResolvesClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::verify_tls13_signature;
+use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::TLS13;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, OtherError,
-    ServerConfig, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, NamedGroup,
+    OtherError, ServerConfig, SignatureScheme,
 };
 use std::sync::{Arc, OnceLock};
 
@@ -62,22 +65,50 @@ impl Tls {
         }
     }
 
-    /// For one connection that comes.
-    pub(super) fn server(&self) -> Result<(quinn::ServerConfig, Found), Error> {
+    /// For one connection that comes to a hub.
+    pub(super) fn server(&self) -> Result<Served, Error> {
         let credentials = self.credentials();
-        let check = self.check(Expected::GuestOf(credentials.id().cluster.clone()));
+        let expected = Expected::GuestOf(credentials.id().cluster.clone());
+        let shown = Shown::new(&credentials, &self.trust());
+        // A peer that speaks both is no guest.
+        let spoken = vec![ALPN.to_vec(), ENROL_ALPN.to_vec()];
+        self.serve(expected, spoken, Arc::new(shown), Offered::default())
+    }
+
+    /// For one connection that comes to an agent, from another.
+    pub(super) fn key_server(&self) -> Result<Served, Error> {
+        let offered = Offered::default();
+        let noted = Noted {
+            shown: self.credentials().certified(),
+            offered: Arc::clone(&offered),
+        };
+        let spoken = vec![KEY_ALPN.to_vec()];
+        self.serve(Expected::AnyNode, spoken, Arc::new(noted), offered)
+    }
+
+    fn serve(
+        &self,
+        expected: Expected,
+        spoken: Vec<Vec<u8>>,
+        shown: Arc<dyn ResolvesServerCert>,
+        offered: Offered,
+    ) -> Result<Served, Error> {
+        let check = self.check(expected);
         let found = Arc::clone(&check.found);
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13])?
             .with_client_cert_verifier(Arc::new(check))
-            .with_cert_resolver(Arc::new(Shown::new(&credentials, &self.trust())));
-        // A peer that speaks both is no guest.
-        config.alpn_protocols = vec![ALPN.to_vec(), ENROL_ALPN.to_vec()];
+            .with_cert_resolver(shown);
+        config.alpn_protocols = spoken;
         config.send_tls13_tickets = 0;
         config.max_early_data_size = 0;
         let config = QuicServerConfig::try_from(config)
             .map_err(|_| Error::General("no cipher suite for QUIC".to_owned()))?;
-        Ok((quinn::ServerConfig::with_crypto(Arc::new(config)), found))
+        Ok(Served {
+            config: quinn::ServerConfig::with_crypto(Arc::new(config)),
+            found,
+            offered,
+        })
     }
 
     /// For one connection that is opened with this protocol.
@@ -86,10 +117,28 @@ impl Tls {
         expected: Expected,
         alpn: &[u8],
     ) -> Result<(quinn::ClientConfig, Found), Error> {
+        self.client_by(provider(), expected, alpn)
+    }
+
+    /// For one connection that is opened to another agent, by this group.
+    pub(super) fn key_client(
+        &self,
+        expected: Expected,
+        group: Group,
+    ) -> Result<(quinn::ClientConfig, Found), Error> {
+        self.client_by(provider_of(group), expected, KEY_ALPN)
+    }
+
+    fn client_by(
+        &self,
+        provider: Arc<CryptoProvider>,
+        expected: Expected,
+        alpn: &[u8],
+    ) -> Result<(quinn::ClientConfig, Found), Error> {
         let credentials = self.credentials();
         let check = self.check(expected);
         let found = Arc::clone(&check.found);
-        let config = ClientConfig::builder_with_provider(provider())
+        let config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13])?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(check))
@@ -126,6 +175,16 @@ fn client_config(mut config: ClientConfig, alpn: &[u8]) -> Result<quinn::ClientC
 
 /// What the check of the peer's certificate said, once there was one.
 pub(super) type Found = Arc<OnceLock<Result<PeerId, Untrusted>>>;
+
+/// By which group the client of a connection shakes hands, once it has said so.
+pub(super) type Offered = Arc<OnceLock<Group>>;
+
+/// What one connection that comes is judged by.
+pub(super) struct Served {
+    pub(super) config: quinn::ServerConfig,
+    pub(super) found: Found,
+    pub(super) offered: Offered,
+}
 
 /// The CA by which a hub was known, in PEM, once it was.
 pub(super) type FoundCa = Arc<OnceLock<String>>;
@@ -324,6 +383,29 @@ impl ResolvesServerCert for Shown {
         } else {
             &self.to_peers
         }))
+    }
+}
+
+/// What an agent shows, and by which group it was asked to. A client that offers both may get either, which is as good as
+/// the weaker; ours offers one.
+#[derive(Debug)]
+struct Noted {
+    shown: Arc<CertifiedKey>,
+    offered: Offered,
+}
+
+impl ResolvesServerCert for Noted {
+    fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let ours = provider();
+        let mut groups = client_hello.named_groups().unwrap_or_default().iter();
+        let is_ours = |group: &&NamedGroup| ours.kx_groups.iter().any(|our| our.name() == **group);
+        let is_hybrid = |group: &NamedGroup| *group == NamedGroup::X25519MLKEM768;
+        let group = match groups.by_ref().filter(is_ours).all(is_hybrid) {
+            true => Group::Hybrid,
+            false => Group::Classical,
+        };
+        let _ = self.offered.set(group);
+        Some(Arc::clone(&self.shown))
     }
 }
 

@@ -8,6 +8,9 @@ use hawser_tunnel::node::NodeIndex;
 use ipnet::IpNet;
 use std::net::IpAddr;
 
+/// The longest text of a cluster's CAs, in bytes: four certificates, each of 8 KiB before it became text.
+pub(super) const MAX_CA: usize = 48 << 10;
+
 /// The most entries of any list in a record.
 pub(super) const MAX_LIST: usize = 1024;
 

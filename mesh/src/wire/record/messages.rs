@@ -55,6 +55,9 @@ pub struct WireLane {
     /// The UDP port.
     #[prost(uint32, tag = "3")]
     pub(super) port: u32,
+    /// The UDP port at the same address at which its agent derives keys; 0: none.
+    #[prost(uint32, tag = "4")]
+    pub(super) key_port: u32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -173,4 +176,7 @@ pub(super) struct WireCluster {
     pub(super) name: String,
     #[prost(bytes = "bytes", repeated, tag = "3")]
     pub(super) prefixes: Vec<Bytes>,
+    /// In PEM.
+    #[prost(string, tag = "4")]
+    pub(super) ca: String,
 }

@@ -50,10 +50,12 @@ fn every_kind() -> Vec<Record> {
                 LaneRecord {
                     public_key: PublicKey::new([7; 32]),
                     peer_endpoint: Some("192.0.2.17:51820".parse().unwrap()),
+                    key_port: Some(6083),
                 },
                 LaneRecord {
                     public_key: PublicKey::new([8; 32]),
                     peer_endpoint: None,
+                    key_port: None,
                 },
             ],
         }),
@@ -103,6 +105,7 @@ fn every_kind() -> Vec<Record> {
             id: ClusterId::new(2).unwrap(),
             name: "west".to_owned(),
             prefixes: vec!["10.2.0.0/16".parse().unwrap()],
+            ca: "-----BEGIN CERTIFICATE-----".to_owned(),
         }),
     ]
 }
@@ -169,6 +172,7 @@ fn values_out_of_range_are_refused_by_field() {
         public_key: vec![1; key].into(),
         address: vec![1; address].into(),
         port,
+        key_port: 0,
     };
     assert_eq!(
         node(|node| node.index = 0),

@@ -230,6 +230,7 @@ fn lanes(node: &Node, control: &ControlClient) -> Result<Vec<Lane>> {
             public_key: key.parse()?,
             endpoint: Some(SocketAddr::new(first.ip(), first.port() + number)),
             preshared_key: None,
+            needs_key: false,
         })
     };
     let lanes: Vec<Lane> = (0..)

@@ -60,7 +60,10 @@ impl AgentSocket {
         let mut lines = BufReader::new(self.ask(&Request::Status { digest: false })?).lines();
         match answer(&mut lines)? {
             Response::Status(status) => Ok(Status(status)),
-            other @ (Response::Watching | Response::TooSlow | Response::Refused { .. }) => {
+            other @ (Response::Watching
+            | Response::Renewing { .. }
+            | Response::TooSlow
+            | Response::Refused { .. }) => {
                 bail!("asked the agent for its status, got {other:?}")
             }
         }
@@ -76,7 +79,10 @@ impl AgentSocket {
         let mut lines = BufReader::new(own).lines();
         match answer(&mut lines)? {
             Response::Watching => (),
-            other @ (Response::Status(_) | Response::TooSlow | Response::Refused { .. }) => {
+            other @ (Response::Status(_)
+            | Response::Renewing { .. }
+            | Response::TooSlow
+            | Response::Refused { .. }) => {
                 bail!("asked the agent to tell of endpoints, got {other:?}")
             }
         }

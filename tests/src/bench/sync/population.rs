@@ -150,6 +150,7 @@ impl Population {
             lanes: vec![LaneRecord {
                 public_key: key(all).public(),
                 peer_endpoint: Some(SocketAddr::new(self.at, port)),
+                key_port: None,
             }],
         }))
     }

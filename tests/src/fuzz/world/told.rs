@@ -120,6 +120,7 @@ fn peer(name: &str, key: u8, kind: PeerKind, prefixes: &[&str]) -> Peer {
             public_key: private_key(key).public(),
             endpoint: (name != "silent").then(|| address(key)),
             preshared_key: None,
+            needs_key: false,
         }],
         path_mtu: if kind == PeerKind::Native { 1500 } else { 1280 },
         watched: kind == PeerKind::Native,
