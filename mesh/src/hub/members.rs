@@ -379,17 +379,16 @@ mod tests {
         let refused: Vec<_> = members.refused().map(|(name, _)| name).collect();
         assert_eq!(refused, ["north"], "its prefix is still west's");
         // Neither by another name, nor with another CA.
+        let other = ClusterPeer {
+            ca: west.ca.clone(),
+            ..(*peer(5, "10.5.0.0/16")).clone()
+        };
         let new = known(2, "10.2.0.0/16", "west", false);
-        for (name, ca) in [("other", &west.ca), ("west", &new.ca)] {
-            let again = ClusterPeer {
-                ca: ca.clone(),
-                ..(*peer(5, "10.5.0.0/16")).clone()
-            };
-            let changes = members.set(name, Some(Arc::new(again)));
-            assert_eq!(names(&changes), [""; 0], "{name}");
+        for (name, again) in [("other", Arc::new(other)), ("west", new)] {
+            assert_eq!(names(&members.set(name, Some(again))), [""; 0], "{name}");
             assert!(members.revoked().any(|(revoked, _)| revoked == name));
-            members.set(name, None);
         }
+        members.set("other", None);
         members.set("west", Some(Arc::clone(&west)));
         standing.own.readmit_cluster("west", BTreeMap::new(), 8);
         assert_eq!(names(&members.set_standing(standing)), ["+west"]);
