@@ -6,7 +6,7 @@
 //! it finds as it should be, it does not write. When it ends, everything stays as it is.
 //!
 //! What is decided is decided by pure parts: [`plan`], [`desired`], [`conversation`], [`departed`],
-//! [`dirty`]; where a hub tells what the file does not, also [`follower`] and [`replicated`], and [`crate::psk`] for keys
+//! [`dirty`], [`rotation`]; where a hub tells what the file does not, also [`follower`] and [`replicated`], and [`crate::psk`] for keys
 //! with other nodes. [`node`], [`hub_link`] and [`keys`] hold them together, and this module waits.
 
 pub(crate) mod claims;
@@ -26,6 +26,7 @@ pub(crate) mod paths;
 pub(crate) mod plan;
 mod preflight;
 pub mod replicated;
+pub(crate) mod rotation;
 pub(crate) mod selector;
 mod trouble;
 
@@ -128,7 +129,7 @@ pub async fn run(path: &Path) -> Result<(), AgentError> {
     if let Some(section) = config.hub.clone() {
         let port = section.key_port;
         let link = open_link(config.clone(), section, Arc::clone(&report)).await?;
-        let open = KeyLink::open(port, link.proof(), report);
+        let open = KeyLink::open(port, link.proof(), Arc::clone(&report));
         keys = Some(open.map_err(system("start to derive keys with other agents"))?);
         hub = Some(link);
     }
@@ -145,6 +146,7 @@ pub async fn run(path: &Path) -> Result<(), AgentError> {
     loop {
         if let Some(hub) = &hub {
             tell(&mut node, hub).await;
+            node.set_heard(hub.is_connected());
         }
         if let Some(keys) = &keys
             && let Some(roster) = node.poll_roster()
@@ -169,6 +171,7 @@ pub async fn run(path: &Path) -> Result<(), AgentError> {
             }
             records = changed(&mut hub) => node.handle_records(records),
             keyring = derived(&mut keys) => node.handle_keys(keyring),
+            () = report.rotation() => node.rotate(),
             _ = poll.tick() => if file.has_changed() {
                 reload(&mut node, file.path(), hub.as_ref()).await;
             },

@@ -38,6 +38,8 @@ pub enum Request {
     },
     /// Has other pre-shared keys derived with all peers.
     RenewKeys {},
+    /// Has the node's own keys changed, and then the pre-shared keys, which are bound to them.
+    Rotate {},
     /// Tells of records from now on.
     Watch {
         /// Which: kinds, or beginnings of keys.
@@ -58,7 +60,7 @@ pub enum Request {
 pub enum Response {
     /// To [`Request::Status`].
     Status(Box<StatusReply>),
-    /// To [`Request::RenewKeys`]: it begins.
+    /// To [`Request::RenewKeys`] and [`Request::Rotate`]: it begins.
     Renewing {
         /// With how many.
         peers: usize,

@@ -1,5 +1,5 @@
 //! The command line: `hawser agent`, `hawser hub`, `hawser status`, `hawser capture`, `hawser rekey`,
-//! `hawser new-key`, `hawser ca`, `hawser node-token`, `hawser invite`, `hawser join`, `hawser leave`, `hawser revoke`,
+//! `hawser rotate`, `hawser new-key`, `hawser ca`, `hawser node-token`, `hawser invite`, `hawser join`, `hawser leave`, `hawser revoke`,
 //! `hawser readmit`, `hawser clusters`, `hawser version`.
 
 mod agent_socket;
@@ -62,6 +62,10 @@ enum Command {
     /// agent derives other pre-shared keys with all peers instead, which leads to new handshakes too.
     #[command(after_help = EXIT_CODES)]
     Rekey(RekeyArgs),
+    /// Changes all keys of this node now, as its agent does hourly: its own, of which the hub tells the others, and the
+    /// pre-shared ones. No packet is lost.
+    #[command(after_help = EXIT_CODES)]
+    Rotate(RotateArgs),
     /// Changes this node's own WireGuard keys, and prints the public halves of the new ones for its peers: a line for each
     /// lane. The old ones stay until all peers use the new.
     #[command(after_help = EXIT_CODES)]
@@ -175,6 +179,13 @@ struct RekeyArgs {
 }
 
 #[derive(Debug, Args)]
+struct RotateArgs {
+    /// Where hawser-tunnel listens; the agent's socket is beside it.
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
+    socket: PathBuf,
+}
+
+#[derive(Debug, Args)]
 struct NewKeyArgs {
     /// Where hawser-tunnel listens.
     #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
@@ -194,6 +205,7 @@ pub fn run() -> ExitCode {
         Command::Status(args) => status::run(&args.socket, args.output),
         Command::Capture(args) => capture::run(args),
         Command::Rekey(args) if args.keys => rekey::renew_keys(&args.socket),
+        Command::Rotate(args) => rekey::rotate(&args.socket),
         Command::Rekey(args) => rekey::run(&args.socket, args.peer),
         Command::NewKey(args) => new_key::run(&args.socket, args.forget_old),
         Command::Ca(command) => ca::run(command),

@@ -31,6 +31,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The largest file that is read, in bytes. 25,000 peers take about 6 MB.
 pub const MAX_FILE: u64 = 8 << 20;
@@ -52,6 +53,8 @@ pub struct NodeConfig {
     pub hub: Option<HubConfig>,
     /// Whether there may be sessions that a quantum computer could open later.
     pub post_quantum: PostQuantum,
+    /// How old the node's own WireGuard keys get, where a hub tells others of new ones; `None`: as old as they like.
+    pub key_rotation: Option<Duration>,
     /// Where the data plane listens.
     pub socket: PathBuf,
     /// The router address of each pod CIDR of this node.
@@ -256,6 +259,7 @@ impl NodeConfig {
             underlay_address: own::underlay_address(file.underlay.address.as_deref())?,
             hub: hub.transpose()?,
             post_quantum,
+            key_rotation: own::key_rotation(file.key_rotation.as_deref())?,
             socket,
             routers,
             released,

@@ -48,6 +48,7 @@ enum Asked {
     Liveness,
     Demand,
     Keys,
+    NewKeys,
     /// To put this state in force.
     Apply(Arc<State>),
 }
@@ -69,6 +70,15 @@ pub(crate) enum Heard {
         public_keys: Vec<String>,
         /// The UDP port of the first.
         port: u16,
+    },
+    /// The node has other keys from now on, beside those before.
+    NewKeys,
+    /// It keeps those that it has, for now.
+    KeysStay {
+        /// Why.
+        reason: Refusal,
+        /// One line.
+        detail: String,
     },
     /// The wanted state is in force.
     Applied {
@@ -116,7 +126,7 @@ impl Conversation {
     pub(crate) fn is_settled(&self, wanted: Digest) -> bool {
         matches!(
             self.under_way,
-            None | Some(Asked::Liveness | Asked::Demand | Asked::Keys)
+            None | Some(Asked::Liveness | Asked::Demand | Asked::Keys | Asked::NewKeys)
         ) && self
             .revision()
             .is_some_and(|revision| revision.digest == wanted)
@@ -194,6 +204,15 @@ impl Conversation {
         Some(Request::Keys)
     }
 
+    /// Asks for other keys of the node, unless something else is under way or no state is in force yet.
+    pub(crate) fn poll_new_keys(&mut self) -> Option<Request> {
+        if self.under_way.is_some() || self.revision().is_none() {
+            return None;
+        }
+        self.under_way = Some(Asked::NewKeys);
+        Some(Request::NewKeys)
+    }
+
     /// Takes the answer to the request under way.
     pub(crate) fn handle_response(&mut self, response: Response) -> Heard {
         match (self.under_way.take(), response) {
@@ -232,6 +251,10 @@ impl Conversation {
             (Some(Asked::Keys), Response::Refused { .. }) => {
                 self.no_keys = true;
                 Heard::Nothing
+            }
+            (Some(Asked::NewKeys), Response::NewKeys { .. }) => Heard::NewKeys,
+            (Some(Asked::NewKeys), Response::Refused { reason, detail }) => {
+                Heard::KeysStay { reason, detail }
             }
             (Some(Asked::Apply(state)), Response::Applied { revision, changed }) => {
                 self.in_force = InForce::State(revision, state);

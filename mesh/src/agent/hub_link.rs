@@ -24,6 +24,7 @@ use dialing::Dialing;
 use enrolling::{Enrolling, News};
 use session::Session;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
@@ -76,6 +77,7 @@ pub(super) struct HubLink {
     orders: mpsc::Sender<Order>,
     records: watch::Receiver<Records>,
     proof: watch::Receiver<Proof>,
+    connected: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
 
@@ -111,6 +113,8 @@ impl HubLink {
         let (tell_proof, proven) = watch::channel(proof.clone());
         let tls = proof.map(|(credentials, trust)| Tls::new(credentials, trust));
         let (config, hub) = (config.clone(), hub.clone());
+        let connected = Arc::new(AtomicBool::new(false));
+        let tell_connected = Arc::clone(&connected);
         let thread = std::thread::Builder::new()
             .name("hawser-hub".to_owned())
             .spawn(move || {
@@ -131,6 +135,7 @@ impl HubLink {
                         enrolling,
                         unenrolled: None,
                         session: None,
+                        connected: tell_connected,
                         sessions: 0,
                         records,
                         mesh_due: None,
@@ -149,6 +154,7 @@ impl HubLink {
             orders,
             records: heard,
             proof: proven,
+            connected,
             thread,
         })
     }
@@ -156,6 +162,11 @@ impl HubLink {
     /// By what this node proves who it is, now and from now on.
     pub(super) fn proof(&self) -> watch::Receiver<Proof> {
         self.proof.clone()
+    }
+
+    /// Whether a hub is there.
+    pub(super) fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
     }
 
     /// The records that make a state, as they are now.
@@ -222,6 +233,8 @@ struct Link {
     /// Why there is no certificate, or no newer one.
     unenrolled: Option<String>,
     session: Option<Session>,
+    /// Whether there is one, for the node.
+    connected: Arc<AtomicBool>,
     /// How many there were; the newest one's number.
     sessions: u64,
     records: watch::Sender<Records>,
@@ -378,6 +391,7 @@ impl Link {
         tracing::info!(hub = %connection.peer, address = %connection.address, "hub connected");
         self.follower.connect(self.sessions, Instant::now());
         self.session = Some(Session::new(self.sessions, connection));
+        self.connected.store(true, Ordering::Relaxed);
         self.since = Instant::now();
         self.silent_told = false;
     }
@@ -403,6 +417,7 @@ impl Link {
         tracing::warn!(reason, "hub lost; what was heard holds");
         self.follower.disconnect();
         self.session = None;
+        self.connected.store(false, Ordering::Relaxed);
         self.since = Instant::now();
         if let Some(dialing) = &self.dialing {
             dialing.go();
@@ -457,6 +472,9 @@ impl Link {
             }
             Asked::RenewKeys { reply } => {
                 let _ = reply.send(self.report.renew());
+            }
+            Asked::Rotate { reply } => {
+                let _ = reply.send(self.report.rotate());
             }
             Asked::Watch {
                 filter,

@@ -11,6 +11,7 @@ use super::liveness::Liveness;
 use super::paths::Paths;
 use super::preflight;
 use super::replicated::{Conflict, Waiting};
+use super::rotation::Rotation;
 use super::trouble::Troubles;
 use crate::agent_socket::NodeStatus;
 use crate::chain::one_line;
@@ -72,6 +73,9 @@ pub(super) struct Node {
     conflicts: BTreeSet<Conflict>,
     announcement: Announcement,
     keys: KnownKeys,
+    rotation: Rotation,
+    /// A hub is there, which tells others of this node's keys.
+    is_heard: bool,
     /// With whom keys are to be derived may be something else than what was told of it.
     roster_stale: bool,
     /// What became of what was heard is something else than what was told of it.
@@ -108,6 +112,8 @@ impl Node {
             conflicts: BTreeSet::new(),
             announcement: Announcement::default(),
             keys: KnownKeys::default(),
+            rotation: Rotation::new(config.key_rotation, lot(), Instant::now()),
+            is_heard: false,
             roster_stale: true,
             reports: true,
             scope: Scope::default(),
@@ -179,6 +185,7 @@ impl Node {
             .and_then(|wanted| self.conversation.poll_request(&wanted.state, wanted.digest))
             .or_else(|| self.poll_keys());
         let request = request.or_else(|| self.poll_demand());
+        let request = request.or_else(|| self.poll_rotation());
         request.or_else(|| {
             let due = self.asks_liveness;
             let request = due.then(|| self.conversation.poll_liveness())??;
@@ -301,6 +308,8 @@ impl Node {
                 self.roster_stale |= self.announcement.hear_keys(public_keys, port);
             }
             Heard::Demand(peers) => self.handle_demand(peers),
+            Heard::NewKeys => self.handle_new_keys(),
+            Heard::KeysStay { reason, detail } => self.handle_keys_stay(reason, &detail),
             Heard::Liveness(status) => {
                 for (id, peer) in self.liveness.handle_status(status) {
                     let (state, deaths) = (peer.state, peer.deaths);
@@ -353,6 +362,8 @@ impl Node {
             Ok(next) => {
                 tracing::info!("configuration read");
                 let before = std::mem::replace(&mut self.config, Arc::new(next));
+                self.rotation
+                    .set_every(self.config.key_rotation, Instant::now());
                 if (before.post_quantum, self.config.post_quantum)
                     == (PostQuantum::Preferred, PostQuantum::Required)
                 {
@@ -420,6 +431,13 @@ impl Node {
 }
 
 /// Runs what waits for a program, aside from the event loop.
+/// Without chance, nodes that start together change their keys together, which costs little.
+fn lot() -> u64 {
+    let mut lot = [0; 8];
+    let _ = getrandom::fill(&mut lot);
+    u64::from_ne_bytes(lot)
+}
+
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     spawn_blocking(work)
         .await

@@ -23,7 +23,26 @@ pub(super) fn run(socket: &Path, peer: Option<NodeId>) -> Outcome {
 
 /// Asks the agent for other pre-shared keys with all peers.
 pub(super) fn renew_keys(socket: &Path) -> Outcome {
-    let answer = ask(socket, &agent_socket::Request::RenewKeys {});
+    let peers = renew(socket, &agent_socket::Request::RenewKeys {})?;
+    print(&format!(
+        "pre-shared keys are derived anew with up to {peers} peers\n"
+    ))
+}
+
+/// Asks the agent for other keys of all kinds.
+pub(super) fn rotate(socket: &Path) -> Outcome {
+    let peers = renew(socket, &agent_socket::Request::Rotate {})?;
+    print(&format!(
+        "this node's keys change, and with them the pre-shared keys with up to {peers} peers; \
+         `hawser status` says who still uses the old ones\n"
+    ))
+}
+
+fn renew(
+    socket: &Path,
+    request: &agent_socket::Request,
+) -> Result<usize, Box<dyn std::error::Error + Send + Sync>> {
+    let answer = ask(socket, request);
     let answer = answer.map_err(|error| {
         let agent = socket.with_file_name("agent.sock");
         format!(
@@ -32,9 +51,7 @@ pub(super) fn renew_keys(socket: &Path) -> Outcome {
         )
     })?;
     match answer {
-        agent_socket::Response::Renewing { peers } => print(&format!(
-            "pre-shared keys are derived anew with up to {peers} peers\n"
-        )),
+        agent_socket::Response::Renewing { peers } => Ok(peers),
         agent_socket::Response::Refused { detail, .. } => Err(detail.into()),
         agent_socket::Response::Status(_)
         | agent_socket::Response::Watching

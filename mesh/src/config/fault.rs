@@ -185,6 +185,8 @@ pub enum Rule {
     ForeignLanes,
     #[error("must be required or preferred; leave it out for preferred")]
     PostQuantum,
+    #[error("must be off, or 5m to 24h, as in 90m or 2h; leave it out for 1h")]
+    KeyRotation,
     #[error(
         "must be there with postQuantum: required; name a file with a key, or remove the peer and leave it to a hub"
     )]

@@ -4,6 +4,7 @@ use super::clusters::{self, Clusters};
 use super::fault::{Fault, Rule};
 use super::prefix::{self, Owners};
 use super::raw;
+use crate::agent::rotation::HOURLY;
 use crate::psk::PostQuantum;
 use hawser_tunnel::identity::Identity;
 use hawser_tunnel::node::{ClusterId, NodeId, NodeIndex};
@@ -12,6 +13,7 @@ use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Where the data plane listens unless the file says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/hawser/tunnel.sock";
@@ -130,6 +132,27 @@ pub(super) fn post_quantum(text: Option<&str>) -> Result<PostQuantum, Fault> {
         None | Some("preferred") => Ok(PostQuantum::Preferred),
         Some("required") => Ok(PostQuantum::Required),
         Some(other) => Err(Fault::new("postQuantum", other, Rule::PostQuantum)),
+    }
+}
+
+/// How old the node's own WireGuard keys get: minutes or hours.
+pub(super) fn key_rotation(text: Option<&str>) -> Result<Option<Duration>, Fault> {
+    let Some(text) = text else {
+        return Ok(Some(HOURLY));
+    };
+    if text == "off" {
+        return Ok(None);
+    }
+    let number = |text: &str, seconds: u64| Some(text.parse::<u64>().ok()?.checked_mul(seconds)?);
+    let seconds = match (text.strip_suffix('m'), text.strip_suffix('h')) {
+        (Some(text), _) => number(text, 60),
+        (None, Some(text)) => number(text, 3600),
+        (None, None) => None,
+    };
+    let seconds = seconds.filter(|seconds| (300..=86_400).contains(seconds));
+    match seconds {
+        Some(seconds) => Ok(Some(Duration::from_secs(seconds))),
+        None => Err(Fault::new("keyRotation", text, Rule::KeyRotation)),
     }
 }
 

@@ -25,6 +25,7 @@ pub(super) struct File {
     pub(super) released_prefixes: Vec<String>,
     pub(super) hub: Option<Hub>,
     pub(super) post_quantum: Option<String>,
+    pub(super) key_rotation: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

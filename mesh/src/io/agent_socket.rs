@@ -29,6 +29,8 @@ pub(crate) enum Asked {
     },
     /// To have other pre-shared keys derived; told with how many peers.
     RenewKeys { reply: oneshot::Sender<usize> },
+    /// To have the node's own keys changed, told likewise.
+    Rotate { reply: oneshot::Sender<usize> },
     /// To be told of records. The channel is closed on who is too slow.
     Watch {
         filter: Filter,
@@ -137,6 +139,16 @@ async fn converse(stream: UnixStream, ask: mpsc::Sender<Asked>) -> io::Result<()
             Ok(Request::RenewKeys {}) => {
                 let (reply, answer) = oneshot::channel();
                 if ask.send(Asked::RenewKeys { reply }).await.is_err() {
+                    return Ok(());
+                }
+                let Ok(peers) = answer.await else {
+                    return Ok(());
+                };
+                say(&mut write, &Response::Renewing { peers }).await?;
+            }
+            Ok(Request::Rotate {}) => {
+                let (reply, answer) = oneshot::channel();
+                if ask.send(Asked::Rotate { reply }).await.is_err() {
                     return Ok(());
                 }
                 let Ok(peers) = answer.await else {

@@ -1,23 +1,28 @@
-//! Bugs that are planted in a copy of the product, to show that the simulation finds them. The product itself has
-//! nothing of it.
+//! Bugs that are planted in a copy of the product, to show that the simulation finds them; and defences that are removed
+//! there, to show that a test misses each. The product itself has nothing of it.
 //!
-//! One copy has all of them; the environment of its `simulate` says which one is in force.
+//! One copy has all of them; the environment of its programs says which one is in force.
 
 use std::env;
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+mod defences;
 mod table;
 
+pub use defences::{DEFENCES, Defence, REMOVALS};
 pub use table::PLANTS;
 
 /// Says which bug is in force, to a program that [`build`] made.
 pub const VARIABLE: &str = "HAWSER_PLANT";
+
+/// What `simulate` is called in the copy.
+const SIMULATE: &str = "simulate-planted";
 
 /// How variables begin by which cargo describes a package to its programs.
 const PACKAGE_VARIABLES: [&str; 5] = [
@@ -46,11 +51,43 @@ pub struct Plant {
     pub wrong: &'static str,
 }
 
+/// All plants, as they are numbered.
+fn all() -> impl Iterator<Item = &'static Plant> {
+    PLANTS.iter().chain(REMOVALS)
+}
+
 /// Makes `simulate` with all bugs in it, and returns where it is.
 ///
 /// # Errors
 /// A plant's text is not found once, or the build fails.
 pub fn build() -> Result<PathBuf> {
+    let (copy, target) = copy()?;
+    cargo(
+        &copy,
+        &target,
+        &["build", "-p", "hawser-tests", "--bin", SIMULATE],
+    )?;
+    Ok(target.join("release").join(SIMULATE))
+}
+
+/// Makes the unit tests of `mesh` with all bugs in it, and returns where they are.
+///
+/// # Errors
+/// A plant's text is not found once, or the build fails.
+pub fn build_tests() -> Result<PathBuf> {
+    let (copy, target) = copy()?;
+    let build = ["test", "-p", "hawser-mesh", "--lib", "--no-run"];
+    let told = cargo(&copy, &target, &build)?;
+    let program = told.lines().find_map(|line| {
+        let (_, rest) = line.split_once("\"executable\":\"")?;
+        let (path, _) = rest.split_once('"')?;
+        path.contains("hawser_mesh").then(|| PathBuf::from(path))
+    });
+    program.context("cargo does not say where the tests are")
+}
+
+/// Copies the product, with all bugs in it. Returns where, and where it is built.
+fn copy() -> Result<(PathBuf, PathBuf)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .context("the tests are in a folder of the repository")?;
@@ -80,9 +117,13 @@ pub fn build() -> Result<PathBuf> {
     link(&root.join("tunnel"), &copy.join("tunnel"))?;
     link(&root.join("tests/src"), &copy.join("tests/src"))?;
     let manifest = fs::read_to_string(root.join("tests/Cargo.toml"))?;
-    let name = "simulate-planted";
-    let manifest = manifest.replace("name = \"simulate\"", &format!("name = \"{name}\""));
+    let manifest = manifest.replace("name = \"simulate\"", &format!("name = \"{SIMULATE}\""));
     write(&copy.join("tests/Cargo.toml"), manifest.as_bytes())?;
+    Ok((copy, target))
+}
+
+/// Runs cargo in the copy. Returns what it told, a line of JSON for each artefact.
+fn cargo(copy: &Path, target: &Path, arguments: &[&str]) -> Result<String> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     // What cargo tells a test of its package would be taken for another environment by build scripts that ask for it:
     // libraries would be built again, here and in the product's next build.
@@ -92,15 +133,24 @@ pub fn build() -> Result<PathBuf> {
             cargo.env_remove(name);
         }
     }
-    let status = cargo
-        .args(["build", "--release", "--locked", "-p", "hawser-tests"])
-        .args(["--bin", name, "--target-dir"])
-        .arg(&target)
-        .current_dir(&copy)
-        .status()
+    let output = cargo
+        .args(arguments)
+        .args([
+            "--release",
+            "--locked",
+            "--message-format=json-render-diagnostics",
+        ])
+        .arg("--target-dir")
+        .arg(target)
+        .current_dir(copy)
+        .stderr(Stdio::inherit())
+        .output()
         .context("failed to run cargo")?;
-    ensure!(status.success(), "the copy with the plants does not build");
-    Ok(target.join("release").join(name))
+    ensure!(
+        output.status.success(),
+        "the copy with the plants does not build"
+    );
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 /// The folder that this program was built into.
@@ -116,7 +166,7 @@ fn target_folder() -> Result<PathBuf> {
 
 /// Puts all plants into a copy of `mesh/src`.
 fn plant(source: &Path) -> Result<()> {
-    for (number, plant) in PLANTS.iter().enumerate() {
+    for (number, plant) in all().enumerate() {
         let file = source.join(plant.file);
         let text = fs::read_to_string(&file).with_context(|| format!("plant {}", plant.name))?;
         let found = text.matches(plant.right).count();
@@ -141,7 +191,7 @@ fn plant(source: &Path) -> Result<()> {
 
 /// The module of the copy that says which plant is in force.
 fn switch() -> String {
-    let names: Vec<_> = PLANTS.iter().map(|plant| plant.name).collect();
+    let names: Vec<_> = all().map(|plant| plant.name).collect();
     format!(
         "//! Which planted bug is in force.\n\
          use std::sync::LazyLock;\n\

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 pub(in crate::agent) struct Report {
     shown: Mutex<Shown>,
     renewal: Notify,
+    rotation: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -74,6 +75,17 @@ impl Report {
     /// Waits until somebody wants that.
     pub(super) async fn renewal(&self) {
         self.renewal.notified().await;
+    }
+
+    /// Has the node's own keys changed, soon. Returns how many peers are to hear of it at most.
+    pub(in crate::agent) fn rotate(&self) -> usize {
+        self.rotation.notify_one();
+        self.lock().peers.len()
+    }
+
+    /// Waits until somebody wants that.
+    pub(in crate::agent) async fn rotation(&self) {
+        self.rotation.notified().await;
     }
 
     /// Each peer, and how many sessions of others were refused by which reason.

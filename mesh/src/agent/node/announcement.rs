@@ -42,6 +42,16 @@ impl Announcement {
         &self.keys
     }
 
+    /// Whether what is known of the own lanes was told.
+    pub(super) fn is_told(&self) -> bool {
+        !self.told.is_empty() && self.told == self.lanes()
+    }
+
+    /// The data plane's keys are others than before, perhaps.
+    pub(super) fn look_at_keys(&mut self) {
+        self.asks = true;
+    }
+
     /// Whether others are told where to come to derive keys.
     pub(super) fn is_reachable(&self) -> bool {
         self.address.is_some() && self.key_port.is_some()

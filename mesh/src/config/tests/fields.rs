@@ -28,6 +28,18 @@ fn every_bad_field_has_its_line() {
         ),
         (
             "clusterset:",
+            "keyRotation: 1\nclusterset:",
+            "keyRotation: 1: must be off, or 5m to 24h, as in 90m or 2h; leave it out for 1h",
+        ),
+        (
+            "keyRotation: 4m\nclusterset:",
+            "keyRotation: 4m: must be off, or 5m to 24h",
+        ),
+        (
+            "keyRotation: 99999999999999999999h\nclusterset:",
+            "keyRotation: 99999999999999999999h: must be off, or 5m to 24h",
+        ),
+        (
             "postQuantum: always\nclusterset:",
             "postQuantum: always: must be required or preferred; leave it out for preferred",
         ),
