@@ -241,8 +241,8 @@ fn a_node_that_is_revoked_is_nobodys_peer_and_its_hub_serves_it_no_more() -> Res
     }
     lab.node_mut("east-2").restart_agent()?;
     wait_until("its hub turns it away", PATIENCE, || {
-        let hubs = lab.hubs().iter();
-        let hub = hubs.filter(|hub| hub.cluster() == "east").last();
+        let mut hubs = lab.hubs().iter();
+        let hub = hubs.find(|hub| hub.cluster() == "east");
         let Ok(status) = hub.context("no hub")?.status(&lab) else {
             return Ok(false);
         };

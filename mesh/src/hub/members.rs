@@ -378,15 +378,13 @@ mod tests {
         assert!(members.wanted("west").is_some());
         let refused: Vec<_> = members.refused().map(|(name, _)| name).collect();
         assert_eq!(refused, ["north"], "its prefix is still west's");
-        // Neither by another name, nor with another CA, nor told once more.
-        for (name, ca) in [
-            ("other", &west.ca),
-            ("west", &known(2, "10.2.0.0/16", "west", false).ca),
-        ] {
-            let again = Arc::new(ClusterPeer {
-                ca: ca.clone(),
-                ..(*peer(5, "10.5.0.0/16")).clone()
-            });
+        // Neither by another name, nor with another CA.
+        let other = ClusterPeer {
+            ca: west.ca.clone(),
+            ..(*peer(5, "10.5.0.0/16")).clone()
+        };
+        let new = known(2, "10.2.0.0/16", "west", false);
+        for (name, again) in [("other", Arc::new(other)), ("west", new)] {
             assert_eq!(names(&members.set(name, Some(again))), [""; 0], "{name}");
             assert!(members.revoked().any(|(revoked, _)| revoked == name));
         }

@@ -20,7 +20,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 struct Replica {
     scribe: Scribe,
     reports: UnboundedReceiver<Report>,
-    _orders: mpsc::Receiver<Order>,
+    orders: mpsc::Receiver<Order>,
 }
 
 impl Replica {
@@ -50,14 +50,17 @@ impl Replica {
         Ok(Self {
             scribe,
             reports,
-            _orders: taken,
+            orders: taken,
         })
     }
 
     /// Becomes the one that writes.
     fn write(&mut self) {
-        let path = self.scribe.config.state_directory.join("lock");
-        let lock = crate::io::lock::wait(&path).unwrap();
+        let lock = loop {
+            if let Order::Locked(lock) = self.orders.recv().unwrap() {
+                break lock;
+            }
+        };
         self.scribe.begin(lock).unwrap();
         self.scribe.settle().unwrap();
     }
