@@ -91,7 +91,7 @@ async fn a_hub_agrees_by_either_group_and_by_no_other() {
     };
     assert!(client.dial(address).await.is_err());
     until("the refusal", || {
-        listener.refusals().get("tls_failed") == Some(&1)
+        listener.refusals().get("tls_none_in_common") == Some(&1)
     })
     .await;
 }
