@@ -179,7 +179,8 @@ async fn a_refusal_is_told_and_counted_by_its_name() {
             name: name.to_owned(),
             epoch: 9,
         };
-        guest.refuse_by(name, "old", answer.encode()).await;
+        guest.note_refusal(name, "old");
+        guest.answer(answer.encode()).await;
     };
     let calls = async {
         let session = KeySession::open(address, &tls, west_1(), Group::Hybrid).await;

@@ -238,11 +238,8 @@ impl Exchange {
                     .peer
                     .as_ref()
                     .map_or_else(String::new, PeerId::to_string);
-                let text = format!("{who}: {refusal}");
-                tokio::spawn(async move {
-                    let name = refusal.name();
-                    guest.refuse_by(name, &text, answer.encode()).await;
-                });
+                guest.note_refusal(refusal.name(), &format!("{who}: {refusal}"));
+                tokio::spawn(guest.answer(answer.encode()));
             }
         }
         self.publish();

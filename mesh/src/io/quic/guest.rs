@@ -79,19 +79,15 @@ impl Guest {
 
     /// Answers that it gets nothing, and why. The reason is counted with those of other handshakes.
     pub async fn refuse(self, reason: &'static str, text: String) {
+        self.note_refusal(reason, &text);
         let name = reason.to_owned();
-        let answer = Answer::Refused {
-            name,
-            text: text.clone(),
-        };
-        self.refuse_by(reason, &text, answer.encode()).await;
+        self.answer(Answer::Refused { name, text }.encode()).await;
     }
 
-    /// The same with an answer of another protocol.
-    pub async fn refuse_by(self, reason: &'static str, text: &str, answer: Bytes) {
+    /// Counts with the refusals of other handshakes that it gets nothing, which it is answered in words of its protocol.
+    pub fn note_refusal(&self, reason: &'static str, text: &str) {
         let place = &self.place;
         place.shared.refuse_by_name(place.address, reason, &text);
-        self.answer(answer).await;
     }
 
     /// Ends it without an answer. The reason is counted with those of other handshakes.
