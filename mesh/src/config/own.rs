@@ -143,7 +143,7 @@ pub(super) fn key_rotation(text: Option<&str>) -> Result<Option<Duration>, Fault
     if text == "off" {
         return Ok(None);
     }
-    let number = |text: &str, seconds: u64| Some(text.parse::<u64>().ok()?.checked_mul(seconds)?);
+    let number = |text: &str, seconds: u64| text.parse::<u64>().ok()?.checked_mul(seconds);
     let seconds = match (text.strip_suffix('m'), text.strip_suffix('h')) {
         (Some(text), _) => number(text, 60),
         (None, Some(text)) => number(text, 3600),

@@ -288,8 +288,8 @@ impl Scribe {
         let Some(writing) = &mut self.writing else {
             return Ok(());
         };
-        // A source that is away at the start must not be taken for an empty one. Clusters join without any.
-        let of_source = |key: &Key| key.kind() != Some(Kind::Cluster);
+        // A source that is away at the start must not be taken for an empty one. Clusters join and are revoked without any.
+        let of_source = |key: &Key| !matches!(key.kind(), Some(Kind::Cluster | Kind::Revocations));
         let unknown = self.catalog.is_empty() && self.live.records.keys().any(of_source);
         if !writing.dirty || unknown {
             return Ok(());

@@ -6,6 +6,7 @@
 )]
 
 mod agent;
+mod attacker;
 mod config;
 mod enrolment;
 mod joining;

@@ -32,14 +32,17 @@ fn every_bad_field_has_its_line() {
             "keyRotation: 1: must be off, or 5m to 24h, as in 90m or 2h; leave it out for 1h",
         ),
         (
+            "clusterset:",
             "keyRotation: 4m\nclusterset:",
-            "keyRotation: 4m: must be off, or 5m to 24h",
+            "keyRotation: 4m: must be off, or 5m to 24h, as in 90m or 2h; leave it out for 1h",
         ),
         (
+            "clusterset:",
             "keyRotation: 99999999999999999999h\nclusterset:",
-            "keyRotation: 99999999999999999999h: must be off, or 5m to 24h",
+            "keyRotation: 99999999999999999999h: must be off, or 5m to 24h, as in 90m or 2h; leave it out for 1h",
         ),
         (
+            "clusterset:",
             "postQuantum: always\nclusterset:",
             "postQuantum: always: must be required or preferred; leave it out for preferred",
         ),
