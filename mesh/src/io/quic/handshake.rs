@@ -93,6 +93,12 @@ const LAST_CRYPTO: u64 = CRYPTO + 255;
 
 impl From<quinn::ConnectionError> for HandshakeError {
     fn from(error: quinn::ConnectionError) -> Self {
+        if let quinn::ConnectionError::ConnectionClosed(close) = &error
+            && u64::from(close.error_code) == HANDSHAKE_FAILURE
+        {
+            // The peer saw it first.
+            return Self::NoneInCommon;
+        }
         let quinn::ConnectionError::TransportError(transport) = &error else {
             return Self::Ended(error.into());
         };
