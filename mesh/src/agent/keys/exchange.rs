@@ -277,9 +277,11 @@ impl Exchange {
             }
             Err((failure, text)) => {
                 self.agenda.handle_failed(begin, &failure, now);
-                let before = self.failures.get(&begin.peer);
-                if before != Some(&text) {
-                    tracing::warn!(peer = %begin.peer, at = %begin.at, group = %begin.group, reason = text, "no keys");
+                let (peer, at, group) = (begin.peer, begin.at, begin.group);
+                if passes_by_itself(&failure) {
+                    tracing::debug!(%peer, %at, %group, reason = text, "no keys yet");
+                } else if self.failures.get(&peer) != Some(&text) {
+                    tracing::warn!(%peer, %at, %group, reason = text, "no keys");
                 }
                 self.failures.insert(begin.peer, text);
             }
@@ -319,6 +321,15 @@ impl Exchange {
         let partners = &self.present.partners;
         self.report.show(partners, agenda, &self.failures, refusals);
     }
+}
+
+/// Whether one side has only to hear what the other knows already, as after each change of WireGuard keys.
+fn passes_by_itself(failure: &Failure) -> bool {
+    let refusal = match failure {
+        Failure::Refused { refusal, .. } => *refusal,
+        Failure::Group | Failure::Session => None,
+    };
+    matches!(refusal, Some(Refusal::KeysOther | Refusal::EpochOld))
 }
 
 /// Derives keys from a session that we open.
