@@ -159,10 +159,14 @@ fn a_change_may_be_taken_back() {
 
 #[test]
 fn packets_wait_for_a_key_that_there_must_be() {
-    for late in [0, 1] {
+    // Without a key before, or with one that is not good enough any more.
+    for (late, had) in [(0, None), (1, None), (0, Some(7)), (1, Some(7))] {
         let mut world = World::new();
-        carry(&mut world, Duration::from_secs(1));
-        // The session without a key ends at once, and there is no other.
+        for node in 0..2 {
+            tell(&mut world, node, had);
+        }
+        carry(&mut world, Duration::from_secs(20));
+        // The session ends at once, and there is no other.
         demand(&mut world, 0, None);
         let before = world.on_wire.get(&1).copied();
         for _ in 0..10 {

@@ -279,10 +279,12 @@ impl Pairs for Renewal<'_> {
         lanes: &[Arc<Lane>],
     ) -> Vec<Arc<Lane>> {
         let before = self.old.and_then(|old| old.peer(peer));
-        // A session without a pre-shared key ends at once where there must be one.
+        // A session without a pre-shared key ends at once where there must be one; and any session does where none that
+        // there was is good enough any more.
         let needs_key = wanted.iter().any(|(_, desired)| desired.needs_key);
+        let awaits_key = wanted.iter().any(|(_, desired)| desired.awaits_key());
         let is_of_use = |lane: &&Arc<Lane>| {
-            let is_allowed = !needs_key || lane.has_preshared_key();
+            let is_allowed = !awaits_key && (!needs_key || lane.has_preshared_key());
             let is_kept = lanes.iter().any(|kept| Arc::ptr_eq(kept, lane));
             let keys = self.keys.get(lane.own().index());
             let is_ours = keys.is_some_and(|keys| keys.has(lane.key()));
