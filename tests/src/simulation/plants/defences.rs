@@ -47,7 +47,7 @@ pub const DEFENCES: &[Defence] = &[
     },
     Defence {
         threat: "T11",
-        removal: "namespace_not_granted",
+        removal: "namespace_unchecked",
         tests: "hub::grants::hostile::",
     },
     Defence {
@@ -193,13 +193,6 @@ pub const REMOVALS: &[Plant] = &[
         file: "hub/grants.rs",
         right: "        self.own.protected.judge(of, name).map_err(Breach::name)?;",
         wrong: "        if !planted!() { self.own.protected.judge(of, name).map_err(Breach::name)?; }",
-    },
-    Plant {
-        name: "namespace_not_granted",
-        bug: "any namespace is imported",
-        file: "hub/grants.rs",
-        right: "Some(names) if !names.contains(name) => Err(\"namespace_not_granted\"),",
-        wrong: "Some(names) if !planted!() && !names.contains(name) => Err(\"namespace_not_granted\"),",
     },
     Plant {
         name: "poisoned_address",
