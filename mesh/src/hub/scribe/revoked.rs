@@ -6,7 +6,7 @@ use crate::hub::manifest::{Object, ObjectKey, ObjectKind};
 use crate::hub::tokens::seconds;
 use crate::join::pins;
 use crate::revocation::{Heard, Kind, Own, Signed};
-use crate::token::Purpose;
+use crate::token::{Pin, Purpose};
 use std::collections::BTreeSet;
 use std::time::SystemTime;
 
@@ -100,10 +100,7 @@ impl Scribe {
         let now = seconds(now);
         let since = match kind {
             Kind::Cluster => {
-                let peer = self.members.accepted().get(name);
-                let peer = peer.or_else(|| self.members.wanted(name));
-                let pins = peer.map(|peer| pins(&peer.ca)).unwrap_or_default();
-                let since = own.revoke_cluster(name, pins, now);
+                let since = own.revoke_cluster(name, self.pins_of(name), now);
                 since.ok_or(Refusal::TooManyRevoked)?.0
             }
             Kind::Node => own.revoke_node(name, now),
@@ -128,9 +125,7 @@ impl Scribe {
         let _lock = self.alone()?;
         let standing = self.members.standing();
         let mut own = standing.own.clone();
-        let peer = self.members.wanted(name);
-        let known = peer.map(|peer| pins(&peer.ca)).unwrap_or_default();
-        let issuers = standing.issuers(name, &known);
+        let issuers = standing.issuers(name, &self.pins_of(name));
         let is = |of: Kind| kind.is_none_or(|kind| kind == of);
         let is_cluster = own.clusters.contains_key(name) || !issuers.is_empty();
         let is_node = own.nodes.contains_key(name);
@@ -150,6 +145,13 @@ impl Scribe {
         let cut = self.decide(name, kind, now, own)?;
         tracing::warn!(name, %kind, "let in again");
         Ok(cut)
+    }
+
+    /// By which keys of CAs a cluster is known here.
+    fn pins_of(&self, name: &str) -> BTreeSet<Pin> {
+        let peer = self.members.accepted().get(name);
+        let peer = peer.or_else(|| self.members.wanted(name));
+        peer.map(|peer| pins(&peer.ca)).unwrap_or_default()
     }
 
     /// Keeps a decision, and lets it count.

@@ -183,24 +183,33 @@ async fn exchange(open: Open, request: Bytes) -> Result<Answered, HandshakeError
         ca,
     } = open;
     let peer = known(&found)?;
+    let answer = converse(&connection, request, MAX_MESSAGE).await?;
+    connection.close(code::DONE, b"");
+    Ok(Answered {
+        peer,
+        ca: ca.get().cloned().unwrap_or_default(),
+        answer,
+    })
+}
+
+/// Asks one thing on a connection, and takes the whole answer, of at most so many bytes, in the time of a handshake.
+pub(super) async fn converse(
+    connection: &quinn::Connection,
+    request: Bytes,
+    longest: usize,
+) -> Result<Bytes, HandshakeError> {
     let steps = async {
         let (mut send, mut receive) = connection.open_bi().await?;
         let sent = send.write_chunk(request).await;
         sent.map_err(|error| HandshakeError::Ended(error.into()))?;
         // It fails only where it was done before.
         let _ = send.finish();
-        let answer = receive.read_to_end(MAX_MESSAGE).await;
+        let answer = receive.read_to_end(longest).await;
         answer.map_err(|error| match error {
             quinn::ReadToEndError::TooLong => HandshakeError::RequestTooLong,
             quinn::ReadToEndError::Read(error) => HandshakeError::Ended(error.into()),
         })
     };
     let answer = timeout(HANDSHAKE, steps).await;
-    let answer = answer.unwrap_or(Err(HandshakeError::Timeout))?;
-    connection.close(code::DONE, b"");
-    Ok(Answered {
-        peer,
-        ca: ca.get().cloned().unwrap_or_default(),
-        answer: answer.into(),
-    })
+    Ok(answer.unwrap_or(Err(HandshakeError::Timeout))?.into())
 }

@@ -1,8 +1,9 @@
 //! A session from which two agents derive keys, at the side that opens it.
 
+use super::ask::converse;
 use super::dialer::begin;
 use super::handshake::{HandshakeError, established, known};
-use super::{ATTEMPT, HANDSHAKE, Tls, code};
+use super::{ATTEMPT, Tls, code};
 use crate::psk::{Exporter, ExporterFailed, Group, MAX_MESSAGE};
 use crate::trust::Expected;
 use bytes::Bytes;
@@ -41,20 +42,7 @@ impl KeySession {
     /// # Errors
     /// The session ended before there was an answer, or the answer is too long.
     pub async fn ask(&self, request: Bytes) -> Result<Bytes, HandshakeError> {
-        let steps = async {
-            let (mut send, mut receive) = self.connection.open_bi().await?;
-            let sent = send.write_chunk(request).await;
-            sent.map_err(|error| HandshakeError::Ended(error.into()))?;
-            // It fails only where it was done before.
-            let _ = send.finish();
-            let answer = receive.read_to_end(MAX_MESSAGE).await;
-            answer.map_err(|error| match error {
-                quinn::ReadToEndError::TooLong => HandshakeError::RequestTooLong,
-                quinn::ReadToEndError::Read(error) => HandshakeError::Ended(error.into()),
-            })
-        };
-        let answer = timeout(HANDSHAKE, steps).await;
-        Ok(answer.unwrap_or(Err(HandshakeError::Timeout))?.into())
+        converse(&self.connection, request, MAX_MESSAGE).await
     }
 }
 
