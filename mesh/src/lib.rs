@@ -18,6 +18,7 @@ pub mod hub;
 pub mod io;
 pub mod join;
 pub mod kept;
+mod lot;
 pub mod psk;
 pub mod record;
 pub mod replica;

@@ -2,6 +2,7 @@
 
 mod announcement;
 mod keys;
+mod rotation;
 mod upkeep;
 mod wanted;
 
@@ -19,6 +20,7 @@ use crate::config::NodeConfig;
 use crate::io::clamp_table::ClampTable;
 use crate::io::netlink::Netlink;
 use crate::io::tunnel_link::TunnelEvent;
+use crate::lot;
 use crate::psk::PostQuantum;
 use crate::record::Key;
 use announcement::Announcement;
@@ -112,7 +114,7 @@ impl Node {
             conflicts: BTreeSet::new(),
             announcement: Announcement::default(),
             keys: KnownKeys::default(),
-            rotation: Rotation::new(config.key_rotation, lot(), Instant::now()),
+            rotation: Rotation::new(config.key_rotation, lot::drawn(), Instant::now()),
             is_heard: false,
             roster_stale: true,
             reports: true,
@@ -431,13 +433,6 @@ impl Node {
 }
 
 /// Runs what waits for a program, aside from the event loop.
-/// Without chance, nodes that start together change their keys together, which costs little.
-fn lot() -> u64 {
-    let mut lot = [0; 8];
-    let _ = getrandom::fill(&mut lot);
-    u64::from_ne_bytes(lot)
-}
-
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     spawn_blocking(work)
         .await

@@ -1,6 +1,7 @@
 //! When a node changes its own WireGuard keys: about once in a period, each node at a time of its own, and when an
 //! operator says so. Never before a hub can tell its peers.
 
+use crate::lot::Lot;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -13,17 +14,17 @@ const AGAIN: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct Rotation {
     every: Option<Duration>,
-    /// Drawn by lot once: nodes that start together, or in step, do not change in step.
-    lot: u64,
+    /// Nodes that start together, or in step, do not change in step.
+    lot: Lot,
     due: Option<Instant>,
 }
 
 impl Rotation {
-    /// `every`: `None` for only when somebody says so. `lot` is drawn by lot.
-    pub(crate) fn new(every: Option<Duration>, lot: u64, now: Instant) -> Self {
+    /// `every`: `None` for only when somebody says so. `seed` is drawn by lot.
+    pub(crate) fn new(every: Option<Duration>, seed: u64, now: Instant) -> Self {
         let mut rotation = Self {
             every: None,
-            lot,
+            lot: Lot::new(seed),
             due: None,
         };
         rotation.set_every(every, now);
@@ -34,7 +35,7 @@ impl Rotation {
     pub(crate) fn set_every(&mut self, every: Option<Duration>, now: Instant) {
         if every != self.every {
             self.every = every;
-            self.due = every.map(|every| now + self.part_of(every));
+            self.schedule(now);
         }
     }
 
@@ -50,9 +51,7 @@ impl Rotation {
 
     /// The keys changed.
     pub(crate) fn handle_done(&mut self, now: Instant) {
-        // The next one is drawn anew: who knows one time does not know all.
-        self.lot = self.lot.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-        self.due = self.every.map(|every| now + self.part_of(every));
+        self.schedule(now);
     }
 
     /// They did not; what was asked for is done later.
@@ -61,10 +60,11 @@ impl Rotation {
     }
 
     /// Between a half and the whole of a period: keys are never older than it.
-    fn part_of(&self, every: Duration) -> Duration {
-        let half = every / 2;
-        let lot = u32::try_from(self.lot >> 32).unwrap_or(u32::MAX);
-        half + half.mul_f64(f64::from(lot) / f64::from(u32::MAX))
+    fn schedule(&mut self, now: Instant) {
+        let lot = &mut self.lot;
+        self.due = self
+            .every
+            .map(|every| now + every / 2 + lot.within(every / 2));
     }
 }
 
@@ -77,8 +77,7 @@ mod tests {
         let start = Instant::now();
         let mut firsts: Vec<Duration> = Vec::new();
         for node in 0..1_000u64 {
-            let lot = node.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            let mut rotation = Rotation::new(Some(HOURLY), lot, start);
+            let mut rotation = Rotation::new(Some(HOURLY), node, start);
             let mut now = start;
             for change in 0..24 {
                 let due = rotation.due.unwrap();

@@ -51,10 +51,7 @@ pub(super) fn begin(config: &HubConfig, now: SystemTime) -> Result<Begun, HubErr
     let set = trust.set(cluster, &own.pem);
     set.map_err(|_| HubError::Issue(crate::ca::IssueError::Ca))?;
     let (credentials, validity) = issue(config, &own, now)?;
-    let mut lot = [0; 8];
-    // Without chance replicas renew in step, which costs nothing.
-    let _ = getrandom::fill(&mut lot);
-    let renewal = Renewal::new(Some(validity), u64::from_ne_bytes(lot));
+    let renewal = Renewal::new(Some(validity), crate::lot::drawn());
     Ok(Begun {
         certificates: Certificates::Issued(Arc::new(own), renewal),
         credentials,

@@ -194,13 +194,10 @@ impl Connections {
         if targets.is_empty() {
             return old;
         }
-        let mut seed = [0; 8];
-        // Without any randomness all that is lost is that hubs do not dial at the same time.
-        let _ = getrandom::fill(&mut seed);
         let (tls, expected) = (Arc::clone(&self.tls), Expected::HubOf(name));
         let inputs = self.inputs.clone();
         let task = tokio::spawn(async move {
-            let seed = u64::from_be_bytes(seed);
+            let seed = crate::lot::drawn();
             let mut dialer = Dialer::new(targets, tls, expected, Resolver::system(), seed);
             loop {
                 let connection = dialer.connect().await;

@@ -5,14 +5,13 @@
 //! never equal, and each side keeps the keys of the greatest.
 
 mod entry;
-mod lot;
 
 pub use entry::{Demand, Partner};
 
 use super::{Group, PostQuantum, Refusal, Terms};
+use crate::lot::Lot;
 use entry::Entry;
 use hawser_tunnel::node::NodeId;
-use lot::Lot;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -22,7 +21,7 @@ pub const EAGER: usize = 1_000;
 /// Keys are renewed when they are as old as something between these two.
 pub const RENEWAL: (Duration, Duration) = (Duration::from_secs(1800), Duration::from_secs(3000));
 /// Whoever waits for the other to open a session waits so long; for a renewal from [`RENEWAL`]'s end on.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 /// Peers without a key are begun with in so much time.
 const FIRST: Duration = Duration::from_secs(1);
 /// Keys of an age that nobody knows, as after a restart, are renewed in so much time: all of a mesh may restart at once.

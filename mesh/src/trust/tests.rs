@@ -69,6 +69,20 @@ fn a_ca_that_rolls_over_is_trusted_beside_the_next_and_then_no_longer() {
 }
 
 #[test]
+fn more_certificates_than_a_chain_has_are_not_looked_into() {
+    let (ca, root) = ca("east");
+    let mut trust = Trust::new("set.example");
+    trust.set("east", &root).unwrap();
+    let leaf = der(&ca.node("worker", LEAF_LIFE, now()).unwrap().certificate);
+    for (side, most) in [(Side::Client, 2), (Side::Server, 6)] {
+        let shown = vec![der(&root); most + 1];
+        let verify = |shown: &[CertificateDer<'_>]| trust.verify(&leaf, shown, side, unix(now()));
+        assert!(verify(&shown[1..]).is_ok());
+        assert_eq!(verify(&shown), Err(Untrusted::ChainTooLong));
+    }
+}
+
+#[test]
 fn nothing_outlives_its_ca() {
     let (ca, _) = ca("east");
     let late = now() + crate::ca::CA_LIFE - DAY;

@@ -40,15 +40,12 @@ impl std::fmt::Debug for Order {
 impl Dialing {
     /// Begins to dial.
     pub(super) fn start(cluster: &str, hub: &HubConfig, tls: Arc<Tls>) -> Self {
-        let mut seed = [0; 8];
-        // Without chance all nodes dial in step, which costs time and nothing else.
-        let _ = getrandom::fill(&mut seed);
         let dialer = Dialer::new(
             hub.addresses.clone(),
             tls,
             Expected::HubOf(cluster.to_owned()),
             Resolver::system(),
-            u64::from_ne_bytes(seed),
+            crate::lot::drawn(),
         );
         let (orders, ordered) = mpsc::unbounded_channel();
         let (tell, connections) = mpsc::channel(1);

@@ -67,9 +67,6 @@ impl Enrolling {
         stored: Option<Certified>,
     ) -> Option<Self> {
         let token = hub.identity.token()?;
-        let mut lot = [0; 8];
-        // Without chance all nodes renew in step, which a hub bears.
-        let _ = getrandom::fill(&mut lot);
         let validity = stored.as_ref().map(|stored| stored.validity);
         let (tell, news) = mpsc::channel(4);
         let keeper = Keeper {
@@ -78,7 +75,7 @@ impl Enrolling {
             token: token.to_owned(),
             hubs: hub.addresses.iter().map(ToString::to_string).collect(),
             files: NodeFiles::of(&hub.state_directory),
-            renewal: Renewal::new(validity, u64::from_ne_bytes(lot)),
+            renewal: Renewal::new(validity, crate::lot::drawn()),
             present: stored,
         };
         let task = tokio::spawn(keeper.keep(tell)).abort_handle();

@@ -2,6 +2,7 @@
 
 use super::{Held, Keyring, Proof, Report, Roster};
 use crate::io::quic::{Arrival, Guest, HandshakeError, KeySession, Listener, Tls};
+use crate::lot;
 use crate::psk::{
     Agenda, Answer, Begin, ExporterFailed, Failure, Group, Keys, Refusal, Request, Side,
 };
@@ -47,12 +48,9 @@ impl Exchange {
         tell: watch::Sender<Arc<Keyring>>,
         report: Arc<Report>,
     ) -> Self {
-        let mut seed = [0; 8];
-        // Without chance all nodes begin in step, which costs time and nothing else.
-        let _ = getrandom::fill(&mut seed);
         let present = Arc::clone(&roster.borrow());
         Self {
-            agenda: Agenda::new(present.demand, u64::from_ne_bytes(seed)),
+            agenda: Agenda::new(present.demand, lot::drawn()),
             roster,
             proof,
             tell,

@@ -6,12 +6,11 @@ use crate::agent::keys::{Keyring, Roster};
 use crate::agent::replicated::Contact;
 use crate::config::NodeConfig;
 use crate::psk::{Demand, EAGER, Group, Keys, Partner, PostQuantum};
-use hawser_tunnel::control::{Refusal, Request};
+use hawser_tunnel::control::Request;
 use hawser_tunnel::node::NodeId;
 use hawser_tunnel::state::State;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use tokio::time::Instant;
 
 /// The keys that the node knows.
 #[derive(Clone, Debug, Default)]
@@ -121,41 +120,6 @@ impl Node {
             self.keys.demanded = Arc::new(peers);
             self.roster_stale = true;
         }
-    }
-
-    /// Whether a hub is there, which tells others of this node's keys.
-    pub(in crate::agent) fn set_heard(&mut self, is_heard: bool) {
-        self.is_heard = is_heard;
-    }
-
-    /// Somebody wants other keys for this node.
-    pub(in crate::agent) fn rotate(&mut self) {
-        self.rotation.hurry(Instant::now());
-    }
-
-    /// Other keys, when it is time and others can hear of them.
-    pub(super) fn poll_rotation(&mut self) -> Option<Request> {
-        let is_heard = self.is_heard && self.announcement.is_told();
-        if !self.rotation.is_due(is_heard, Instant::now()) {
-            return None;
-        }
-        self.conversation.poll_new_keys()
-    }
-
-    pub(super) fn handle_new_keys(&mut self) {
-        tracing::info!("this node has other keys; the old ones stay until its peers use the new");
-        self.rotation.handle_done(Instant::now());
-        self.announcement.look_at_keys();
-    }
-
-    pub(super) fn handle_keys_stay(&mut self, reason: Refusal, detail: &str) {
-        // The change before is not over as long as a peer is late.
-        if reason == Refusal::KeyChangeGoingOn {
-            tracing::debug!(detail, "keys are changed later");
-        } else {
-            tracing::warn!(?reason, detail, "keys are changed later");
-        }
-        self.rotation.handle_put_off(Instant::now());
     }
 
     /// With whom keys are to be derived, where that may be something else than before.

@@ -1,7 +1,7 @@
 //! One peer: what is known of it, and when a session is due.
 
-use super::lot::Lot;
 use super::{Begin, FIRST, Failure, KEPT, LONGEST_PAUSE, PATIENCE, RENEWAL, SHORTEST_PAUSE, Taken};
+use crate::lot::Lot;
 use crate::psk::{Group, PostQuantum, Refusal, Terms};
 use hawser_tunnel::key::PublicKey;
 use hawser_tunnel::node::NodeId;

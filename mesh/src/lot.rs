@@ -1,18 +1,25 @@
-//! Chance, to spread what would else happen at once.
+//! Chance, to spread what would else happen at once. Not for secrets.
 
 use std::time::Duration;
 
-/// Numbers from a seed, by SplitMix64: this is about spreading, not about secrets.
+/// A number drawn by lot. Without chance whoever draws does so in step with others, which costs time and nothing else.
+pub(crate) fn drawn() -> u64 {
+    let mut lot = [0; 8];
+    let _ = getrandom::fill(&mut lot);
+    u64::from_ne_bytes(lot)
+}
+
+/// Numbers from a seed, by SplitMix64.
 #[derive(Debug)]
-pub(super) struct Lot(u64);
+pub(crate) struct Lot(u64);
 
 impl Lot {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// A time between nothing and `bound`.
-    pub(super) fn within(&mut self, bound: Duration) -> Duration {
+    pub(crate) fn within(&mut self, bound: Duration) -> Duration {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
