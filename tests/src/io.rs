@@ -1,6 +1,7 @@
 //! What touches the kernel, one resource a file. Nothing here decides anything.
 
 mod datagrams;
+mod memory;
 mod netns;
 mod packet_ring;
 mod packet_socket;
@@ -9,6 +10,7 @@ mod tap;
 mod waiter;
 
 pub use datagrams::{BATCH, receive_datagrams, send_datagrams};
+pub use memory::writable_memory;
 pub(crate) use netns::ip_batch;
 pub use netns::{Netns, device_bytes, device_drops};
 pub use packet_ring::{PacketRing, RingFrame};

@@ -16,6 +16,7 @@ pub mod integrity;
 pub mod io;
 pub mod lab;
 pub mod leak;
+pub mod plants;
 mod say;
 pub mod simulation;
 pub mod sniffer;

@@ -14,7 +14,6 @@ mod disk;
 mod item;
 mod mind;
 mod network;
-pub mod plants;
 mod process;
 mod shape;
 mod shrink;

@@ -3,8 +3,8 @@
 use std::process::Command;
 use std::time::Instant;
 
+use hawser_tests::plants::{PLANTS, VARIABLE, build};
 use hawser_tests::say;
-use hawser_tests::simulation::plants::{PLANTS, VARIABLE, build};
 
 /// A plant must be found among so many seeds.
 const SEEDS: u32 = 500;

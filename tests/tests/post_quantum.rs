@@ -6,13 +6,12 @@ use hawser_mesh::io::quic::{KeySession, Tls};
 use hawser_mesh::psk::{Answer, Group, Request, Side, Terms};
 use hawser_mesh::trust::{Credentials, Expected, Trust};
 use hawser_tests::depth::rounds;
-use hawser_tests::io::PacketRing;
+use hawser_tests::io::{PacketRing, writable_memory};
 use hawser_tests::lab::{KEY_PORT, Lab, Node, Topology, wait_until};
 use hawser_tests::say;
 use hawser_tests::traffic::{LoadSpec, Ping, SequenceLoad};
-use std::fs::{self, File};
+use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::FileExt as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -50,28 +49,12 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
 
 /// Whether a process has something in memory that it may write to.
 fn has_in_memory(pid: i32, parts: &[&[u8]]) -> Result<bool> {
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
-    let memory = File::open(format!("/proc/{pid}/mem"))?;
-    let mut searched = 0;
-    for line in maps.lines() {
-        let mut words = line.split_whitespace();
-        let (range, rights) = words.next().zip(words.next()).context("a line of maps")?;
-        if !rights.starts_with("rw") {
-            continue;
-        }
-        let (start, end) = range.split_once('-').context("a range")?;
-        let start = u64::from_str_radix(start, 16)?;
-        let length = usize::try_from(u64::from_str_radix(end, 16)? - start)?;
-        let mut bytes = vec![0; length];
-        if memory.read_exact_at(&mut bytes, start).is_ok() {
-            searched += length;
-            if parts.iter().any(|part| contains(&bytes, part)) {
-                return Ok(true);
-            }
-        }
-    }
+    let mut found = false;
+    let searched = writable_memory(pid, |_, _, bytes| {
+        found |= parts.iter().any(|part| contains(bytes, part));
+    })?;
     ensure!(searched > 100 << 10, "only {searched} bytes were searched");
-    Ok(false)
+    Ok(found)
 }
 
 /// The kinds of a node's keys.

@@ -3,8 +3,8 @@
 
 use std::process::Command;
 
+use hawser_tests::plants::{DEFENCES, PLANTS, REMOVALS, VARIABLE, build_tests};
 use hawser_tests::say;
-use hawser_tests::simulation::plants::{DEFENCES, PLANTS, REMOVALS, VARIABLE, build_tests};
 
 #[test]
 fn every_defence_that_is_removed_is_missed_by_its_test() {

@@ -71,6 +71,25 @@ fn between(one: &str, other: &str) -> Vec<Pair> {
     families.into_iter().flat_map(both).collect()
 }
 
+/// Traffic of those who have nothing to do with it.
+fn bystanders(lab: &Lab) -> Result<SequenceLoad> {
+    let spec = LoadSpec {
+        pairs: between("east-1-a", "west-2-a"),
+        rate: RATE,
+        size: 200,
+    };
+    SequenceLoad::start(lab, spec)
+}
+
+fn restart_hubs(lab: &mut Lab, cluster: &str) -> Result<()> {
+    let hubs = lab.hubs_mut().iter_mut();
+    for hub in hubs.filter(|hub| hub.cluster() == cluster) {
+        hub.kill()?;
+        hub.start()?;
+    }
+    Ok(())
+}
+
 #[test]
 fn a_cluster_that_is_revoked_is_cut_off_by_all_who_follow_and_costs_nobody_else_a_packet()
 -> Result<()> {
@@ -79,12 +98,7 @@ fn a_cluster_that_is_revoked_is_cut_off_by_all_who_follow_and_costs_nobody_else_
     for from in ["west-1-a", "east-2-a"] {
         ensure!(answers(&lab, from, "north-1-a")?, "{from} before");
     }
-    let spec = LoadSpec {
-        pairs: between("east-1-a", "west-2-a"),
-        rate: RATE,
-        size: 200,
-    };
-    let load = SequenceLoad::start(&lab, spec)?;
+    let load = bystanders(&lab)?;
     let start = Instant::now();
     let told = lab.revoke("east", "north")?;
     ensure!(
@@ -118,12 +132,8 @@ fn a_cluster_that_is_revoked_is_cut_off_by_all_who_follow_and_costs_nobody_else_
         ensure!(!answers(&lab, from, to)?, "{from} still reaches {to}");
     }
     // It knocks in vain, also at hubs that have restarted.
-    for name in ["west", "east"] {
-        let hubs = lab.hubs_mut().iter_mut();
-        for hub in hubs.filter(|hub| hub.cluster() == name) {
-            hub.kill()?;
-            hub.start()?;
-        }
+    for cluster in ["west", "east"] {
+        restart_hubs(&mut lab, cluster)?;
     }
     wait_until("hubs answer again", PATIENCE, || {
         Ok(lab.members("west").is_ok() && lab.members("east").is_ok())
@@ -208,12 +218,7 @@ fn who_was_parted_cuts_it_off_within_a_second_of_healing() -> Result<()> {
 fn a_node_that_is_revoked_is_nobodys_peer_and_its_hub_serves_it_no_more() -> Result<()> {
     let mut lab = Lab::running(topology()?)?;
     let sniffer = lab.sniffer()?;
-    let spec = LoadSpec {
-        pairs: between("east-1-a", "west-2-a"),
-        rate: RATE,
-        size: 200,
-    };
-    let load = SequenceLoad::start(&lab, spec)?;
+    let load = bystanders(&lab)?;
     let start = Instant::now();
     let told = lab.revoke("east", "east-2")?;
     ensure!(told.starts_with("node east-2 is revoked"), "{told}");
@@ -234,11 +239,7 @@ fn a_node_that_is_revoked_is_nobodys_peer_and_its_hub_serves_it_no_more() -> Res
         ensure!(!answers(&lab, from, to)?, "{from} still reaches {to}");
     }
     // Its certificate is as good as before, and worth nothing, also to a hub and an agent that start anew.
-    let hubs = lab.hubs_mut().iter_mut();
-    for hub in hubs.filter(|hub| hub.cluster() == "east") {
-        hub.kill()?;
-        hub.start()?;
-    }
+    restart_hubs(&mut lab, "east")?;
     lab.node_mut("east-2").restart_agent()?;
     wait_until("its hub turns it away", PATIENCE, || {
         let mut hubs = lab.hubs().iter();

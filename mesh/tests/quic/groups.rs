@@ -1,12 +1,12 @@
 //! Keys are agreed by X25519 and ML-KEM-768 together, unless the other side cannot.
 
-use crate::members::{Cluster, listen, loopback, soon, trust, until};
+use crate::members::{Cluster, Forged, listen, loopback, soon, trust, until};
 use crate::raw::Client;
 use hawser_mesh::io::quic::{ALPN, Tls, connect};
 use hawser_mesh::trust::{Expected, provider};
 use quinn::crypto::rustls::QuicServerConfig;
-use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::kx_group;
+use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -15,9 +15,9 @@ use rustls::version::TLS13;
 use rustls::{NamedGroup, ServerConfig};
 use std::sync::{Arc, Mutex};
 
-/// Notes what a client offers.
+/// A server that takes one group, and notes what a client offers.
 #[derive(Debug)]
-struct Curious {
+pub(crate) struct Curious {
     own: Arc<CertifiedKey>,
     offered: Mutex<Vec<NamedGroup>>,
 }
@@ -30,6 +30,40 @@ impl ResolvesServerCert for Curious {
     }
 }
 
+impl Curious {
+    pub(crate) fn serve(
+        own: &Forged,
+        group: &'static dyn SupportedKxGroup,
+        alpn: &[u8],
+    ) -> (quinn::Endpoint, Arc<Self>) {
+        let chain = vec![CertificateDer::from_pem_slice(own.certificate.as_bytes()).unwrap()];
+        let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).unwrap();
+        let key = provider().key_provider.load_private_key(key).unwrap();
+        let curious = Arc::new(Self {
+            own: Arc::new(CertifiedKey::new(chain, key)),
+            offered: Mutex::default(),
+        });
+        let only = CryptoProvider {
+            kx_groups: vec![group],
+            ..(*provider()).clone()
+        };
+        let mut tls = ServerConfig::builder_with_provider(Arc::new(only))
+            .with_protocol_versions(&[&TLS13])
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(&curious) as Arc<dyn ResolvesServerCert>);
+        tls.alpn_protocols = vec![alpn.to_vec()];
+        let tls = Arc::new(QuicServerConfig::try_from(tls).unwrap());
+        let server = quinn::ServerConfig::with_crypto(tls);
+        let server = quinn::Endpoint::server(server, loopback()).unwrap();
+        (server, curious)
+    }
+
+    pub(crate) fn offered(&self) -> Vec<NamedGroup> {
+        self.offered.lock().unwrap().clone()
+    }
+}
+
 #[tokio::test]
 async fn we_offer_the_post_quantum_group_first_and_agree_by_it_where_it_is_all_there_is() {
     let east = Cluster::new("east");
@@ -37,26 +71,7 @@ async fn we_offer_the_post_quantum_group_first_and_agree_by_it_where_it_is_all_t
         let name = hawser_mesh::trust::PeerId::hub("east", "hub-1");
         params.subject_alt_names = vec![crate::members::uri(&name.uri("set.example"))];
     });
-    let chain = vec![CertificateDer::from_pem_slice(hub.certificate.as_bytes()).unwrap()];
-    let key = PrivateKeyDer::from_pem_slice(hub.key.as_bytes()).unwrap();
-    let key = provider().key_provider.load_private_key(key).unwrap();
-    let curious = Arc::new(Curious {
-        own: Arc::new(CertifiedKey::new(chain, key)),
-        offered: Mutex::default(),
-    });
-    let only_hybrid = CryptoProvider {
-        kx_groups: vec![kx_group::X25519MLKEM768],
-        ..(*provider()).clone()
-    };
-    let mut tls = ServerConfig::builder_with_provider(Arc::new(only_hybrid))
-        .with_protocol_versions(&[&TLS13])
-        .unwrap()
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::clone(&curious) as Arc<dyn ResolvesServerCert>);
-    tls.alpn_protocols = vec![ALPN.to_vec()];
-    let tls = Arc::new(QuicServerConfig::try_from(tls).unwrap());
-    let server =
-        quinn::Endpoint::server(quinn::ServerConfig::with_crypto(tls), loopback()).unwrap();
+    let (server, curious) = Curious::serve(&hub, kx_group::X25519MLKEM768, ALPN);
     let address = server.local_addr().unwrap();
 
     let node = Tls::new(east.node("worker"), trust(&[&east]));
@@ -67,7 +82,7 @@ async fn we_offer_the_post_quantum_group_first_and_agree_by_it_where_it_is_all_t
     let incoming = soon("a client", server.accept()).await.unwrap();
     let connection = soon("the handshake", incoming.into_future()).await.unwrap();
     assert_eq!(
-        *curious.offered.lock().unwrap(),
+        curious.offered(),
         [NamedGroup::X25519MLKEM768, NamedGroup::X25519]
     );
     drop(connection);

@@ -1,21 +1,15 @@
 //! Two agents derive the same keys from a session, by the group that both know, and only with the node that was meant.
 
+use crate::groups::Curious;
 use crate::members::{Cluster, loopback, trust};
 use hawser_mesh::io::quic::{Arrival, HandshakeError, KEY_ALPN, KeySession, Listener, Tls};
 use hawser_mesh::psk::{Answer, Group, Keys, Refusal, Request, Side, Terms};
-use hawser_mesh::trust::{Expected, PeerId, Untrusted, provider};
+use hawser_mesh::trust::{Expected, PeerId, Untrusted};
 use hawser_tunnel::key::PublicKey;
-use quinn::crypto::rustls::QuicServerConfig;
-use rustls::crypto::CryptoProvider;
+use rustls::NamedGroup;
 use rustls::crypto::aws_lc_rs::kx_group;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
-use rustls::version::TLS13;
-use rustls::{NamedGroup, ServerConfig};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 fn terms() -> Terms {
     Terms {
@@ -101,21 +95,6 @@ async fn both_ends_derive_the_same_keys_and_know_by_which_group() {
     }
 }
 
-/// Notes what a client offers.
-#[derive(Debug)]
-struct Curious {
-    own: Arc<CertifiedKey>,
-    offered: Mutex<Vec<NamedGroup>>,
-}
-
-impl ResolvesServerCert for Curious {
-    fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let offered = client_hello.named_groups().unwrap_or_default();
-        *self.offered.lock().unwrap() = offered.to_vec();
-        Some(Arc::clone(&self.own))
-    }
-}
-
 #[tokio::test]
 async fn one_group_is_offered_and_a_server_without_it_gets_no_session() {
     let (east, west_) = (Cluster::new("east"), Cluster::new("west"));
@@ -124,26 +103,7 @@ async fn one_group_is_offered_and_a_server_without_it_gets_no_session() {
         let name = PeerId::node("west", "west-1").uri(crate::members::CLUSTERSET);
         params.subject_alt_names = vec![crate::members::uri(&name)];
     });
-    let chain = vec![CertificateDer::from_pem_slice(node.certificate.as_bytes()).unwrap()];
-    let key = PrivateKeyDer::from_pem_slice(node.key.as_bytes()).unwrap();
-    let key = provider().key_provider.load_private_key(key).unwrap();
-    let curious = Arc::new(Curious {
-        own: Arc::new(CertifiedKey::new(chain, key)),
-        offered: Mutex::default(),
-    });
-    let classical = CryptoProvider {
-        kx_groups: vec![kx_group::X25519],
-        ..(*provider()).clone()
-    };
-    let mut server = ServerConfig::builder_with_provider(Arc::new(classical))
-        .with_protocol_versions(&[&TLS13])
-        .unwrap()
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::clone(&curious) as Arc<dyn ResolvesServerCert>);
-    server.alpn_protocols = vec![KEY_ALPN.to_vec()];
-    let server = Arc::new(QuicServerConfig::try_from(server).unwrap());
-    let server = quinn::ServerConfig::with_crypto(server);
-    let server = quinn::Endpoint::server(server, loopback()).unwrap();
+    let (server, curious) = Curious::serve(&node, kx_group::X25519, KEY_ALPN);
     let address = server.local_addr().unwrap();
     tokio::spawn(async move {
         while let Some(incoming) = server.accept().await {
@@ -157,12 +117,9 @@ async fn one_group_is_offered_and_a_server_without_it_gets_no_session() {
     let open = |group| KeySession::open(address, &tls, west_1(), group);
     let refused = open(Group::Hybrid).await.map(drop);
     assert_eq!(refused, Err(HandshakeError::NoneInCommon));
-    assert_eq!(
-        *curious.offered.lock().unwrap(),
-        [NamedGroup::X25519MLKEM768]
-    );
+    assert_eq!(curious.offered(), [NamedGroup::X25519MLKEM768]);
     assert!(open(Group::Classical).await.is_ok());
-    assert_eq!(*curious.offered.lock().unwrap(), [NamedGroup::X25519]);
+    assert_eq!(curious.offered(), [NamedGroup::X25519]);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use hawser_tests::depth::is_soak;
+use hawser_tests::io::writable_memory;
 use hawser_tests::lab::{Lab, Topology, wait_until};
 use hawser_tests::say;
 use hawser_tunnel::control::{Request, Response};
@@ -12,7 +13,7 @@ use hawser_tunnel::lane::LaneNumber;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _};
 use std::net::UdpSocket;
-use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 mod noise;
@@ -152,33 +153,14 @@ fn base64(bytes: &[u8]) -> Result<String> {
 /// Searches everything that a process may write to: heap, stacks of all threads, data. Returns for
 /// each secret in which mappings it is.
 fn find(pid: i32, secrets: &[Secret]) -> Result<Vec<Vec<String>>> {
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
-    let memory = File::open(format!("/proc/{pid}/mem"))?;
-    let (mut found, mut searched) = (vec![Vec::new(); secrets.len()], 0);
-    for line in maps.lines() {
-        let mut words = line.split_whitespace();
-        let (range, rights) = words.next().zip(words.next()).context("a line of maps")?;
-        if !rights.starts_with("rw") {
-            continue;
-        }
-        let (start, end) = range.split_once('-').context("a range")?;
-        let start = u64::from_str_radix(start, 16)?;
-        let length = usize::try_from(u64::from_str_radix(end, 16)? - start)?;
-        let mut bytes = vec![0; length];
-        if let Err(error) = memory.read_exact_at(&mut bytes, start) {
-            let now = fs::read_to_string(format!("/proc/{pid}/maps"))?;
-            ensure!(!now.contains(range), "failed to read {line}: {error}");
-            continue;
-        }
-        searched += length;
+    let mut found = vec![Vec::new(); secrets.len()];
+    let searched = writable_memory(pid, |range, name, bytes| {
         for (secret, found) in secrets.iter().zip(&mut found) {
             let windows = bytes.windows(secret.len());
             let hits = windows.filter(|window| window == secret);
-            // A name is that of the heap or a file; threads have stacks without one.
-            let name = line.split_whitespace().nth(5).unwrap_or("no name");
             found.extend(hits.map(|_| format!("{range} {name}")));
         }
-    }
+    })?;
     ensure!(searched > 1 << 20, "only {searched} bytes were searched");
     Ok(found)
 }

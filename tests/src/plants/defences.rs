@@ -141,6 +141,11 @@ pub const DEFENCES: &[Defence] = &[
         tests: "trust::",
     },
     Defence {
+        threat: "T18",
+        removal: "long_chains",
+        tests: "trust::tests::more_certificates_than_a_chain_has_are_not_looked_into",
+    },
+    Defence {
         threat: "T19",
         removal: "slice_of_another_pod",
         tests: "hub::derive::tests::a_hand_written_slice_reaches_pods_of_its_own_namespace_and_nothing_else",
@@ -300,6 +305,13 @@ pub const REMOVALS: &[Plant] = &[
         file: "trust.rs",
         right: "        if clusterset != self.clusterset {",
         wrong: "        if !planted!() && clusterset != self.clusterset {",
+    },
+    Plant {
+        name: "long_chains",
+        bug: "certificates come in any number",
+        file: "trust.rs",
+        right: "        if intermediates.len() > most {",
+        wrong: "        if !planted!() && intermediates.len() > most {",
     },
     Plant {
         name: "slice_of_another_pod",
