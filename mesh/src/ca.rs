@@ -62,6 +62,11 @@ pub enum IssueError {
     /// The CA's certificate or key cannot be used.
     #[error("must be the certificate and the private key of a CA made by `hawser ca init`")]
     Ca,
+    /// It lets no other stand between itself and a leaf.
+    #[error(
+        "the CA lets no successor be certified (pathlen 0): add the next one to the members' ClusterPeer by hand"
+    )]
+    NoSuccessor,
     /// The CA's own end comes earlier.
     #[error("the CA ends before the certificate would; make it shorter or renew the CA")]
     OutlivesCa,
@@ -76,6 +81,19 @@ pub struct Ca {
     clusterset: String,
     ends: SystemTime,
     issuer: Issuer<'static, CaKey>,
+    is_succeedable: bool,
+    /// What stands behind each certificate that it makes: its own key, certified by the CA before it, in PEM.
+    link: Option<String>,
+}
+
+/// The CA that takes another one's place.
+#[derive(Debug)]
+pub struct Successor {
+    /// It.
+    pub ca: Issued,
+    /// Its key, certified by the CA before it, in PEM (`newWithOld`, RFC 4210, section 4.4). With it, whoever trusts only
+    /// that one takes the new one's certificates.
+    pub link: String,
 }
 
 impl std::fmt::Debug for Ca {
@@ -94,20 +112,31 @@ impl std::fmt::Debug for Ca {
 pub fn init(clusterset: &str, cluster: &str, now: SystemTime) -> Result<Issued, IssueError> {
     check("clusterset", clusterset, check_name)?;
     check("cluster", cluster, check_label)?;
-    let mut params = params(now, CA_LIFE);
-    params
-        .distinguished_name
-        .push(DnType::OrganizationName, clusterset);
-    params.distinguished_name.push(DnType::CommonName, cluster);
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let uri = format!("spiffe://{clusterset}/cluster/{cluster}");
-    params.subject_alt_names = vec![SanType::URI(uri.try_into()?)];
+    let params = ca_params(clusterset, cluster, 1, (now, now + CA_LIFE))?;
     let key = CaKey(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?);
     Ok(Issued {
         certificate: params.self_signed(&key)?.pem(),
         key: Zeroizing::new(key.0.serialize_pem()),
     })
+}
+
+/// Between this one and a leaf there are at most `between` others: its successor's link.
+fn ca_params(
+    clusterset: &str,
+    cluster: &str,
+    between: u8,
+    (from, to): (SystemTime, SystemTime),
+) -> Result<CertificateParams, IssueError> {
+    let mut params = params(from, to);
+    params
+        .distinguished_name
+        .push(DnType::OrganizationName, clusterset);
+    params.distinguished_name.push(DnType::CommonName, cluster);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(between));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let uri = format!("spiffe://{clusterset}/cluster/{cluster}");
+    params.subject_alt_names = vec![SanType::URI(uri.try_into()?)];
+    Ok(params)
 }
 
 impl Ca {
@@ -132,7 +161,32 @@ impl Ca {
             clusterset: clusterset.to_owned(),
             ends: shown.not_after,
             issuer,
+            is_succeedable: shown.path_length.is_none_or(|between| between > 0),
+            link: None,
         })
+    }
+
+    /// The same, whose certificates are also taken by whoever trusts the CA before it: see [`Successor::link`].
+    #[must_use]
+    pub fn with_link(self, link: String) -> Self {
+        let link = Some(link);
+        Self { link, ..self }
+    }
+
+    /// Makes the CA that takes this one's place.
+    ///
+    /// # Errors
+    /// It cannot certify one.
+    pub fn successor(&self, now: SystemTime) -> Result<Successor, IssueError> {
+        if !self.is_succeedable {
+            return Err(IssueError::NoSuccessor);
+        }
+        let ca = init(&self.clusterset, &self.cluster, now)?;
+        let key = KeyPair::from_pem(&ca.key)?;
+        let until = self.ends.min(now + CA_LIFE);
+        let params = ca_params(&self.clusterset, &self.cluster, 0, (now, until))?;
+        let link = params.signed_by(&key, &self.issuer)?.pem();
+        Ok(Successor { ca, link })
     }
 
     /// The cluster whose CA this is.
@@ -212,7 +266,7 @@ impl Ca {
         if now + life > self.ends {
             return Err(IssueError::OutlivesCa);
         }
-        let mut params = params(now, life);
+        let mut params = params(now, now + life);
         // X.520 ends a common name at 64 characters; the name that counts is the URI.
         let short: String = name.chars().take(64).collect();
         params.distinguished_name.push(DnType::CommonName, short);
@@ -224,15 +278,17 @@ impl Ca {
         params.use_authority_key_identifier_extension = true;
         let uri = peer.uri(&self.clusterset);
         params.subject_alt_names = vec![SanType::URI(uri.try_into()?)];
-        Ok(params.signed_by(key, &self.issuer)?.pem())
+        let mut chain = params.signed_by(key, &self.issuer)?.pem();
+        chain.push_str(self.link.as_deref().unwrap_or_default());
+        Ok(chain)
     }
 }
 
-fn params(now: SystemTime, life: Duration) -> CertificateParams {
+fn params(from: SystemTime, to: SystemTime) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
-    params.not_before = (now - EARLY).into();
-    params.not_after = (now + life).into();
+    params.not_before = (from - EARLY).into();
+    params.not_after = to.into();
     params
 }
 

@@ -70,7 +70,7 @@ enum Command {
     /// lane. The old ones stay until all peers use the new.
     #[command(after_help = EXIT_CODES)]
     NewKey(NewKeyArgs),
-    /// Makes the certificates by which hubs and agents know each other.
+    /// Makes the certificates by which hubs and agents know each other, and rolls the CA of a hub that has one.
     #[command(after_help = EXIT_CODES, subcommand)]
     Ca(ca::CaCommand),
     /// Prints a token by which one node gets its certificate from the hub, once.

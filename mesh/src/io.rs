@@ -7,6 +7,7 @@ pub(crate) mod clamp_table;
 pub(crate) mod config_file;
 pub(crate) mod folder;
 pub(crate) mod folder_watch;
+pub(crate) mod followed_folder;
 pub(crate) mod host_name;
 pub(crate) mod journal_file;
 pub(crate) mod kept;

@@ -21,5 +21,5 @@ pub mod table;
 
 pub use conflict::Conflict;
 pub use message::Terms;
-pub(crate) use offer::pins;
+
 pub use offer::{Grant, Offer, OfferFault, Protocols};

@@ -24,6 +24,7 @@ pub use service::{Service, ServicePort, ServiceType};
 pub use version::{Incarnation, Revision, Version};
 
 use crate::revocation::Signed;
+use crate::trust::Authorities;
 
 /// One record, checked: every name, number and prefix in it is legal by itself. Whether its origin may say it is for
 /// the grant to tell.
@@ -39,6 +40,8 @@ pub enum Record {
     Endpoint(Endpoint),
     /// Whom the origin has cut off, signed by its CA.
     Revocations(Signed),
+    /// The origin's CAs, where they are not those that it joined with.
+    Authorities(Authorities),
     /// A network policy; for the origin's own agents only.
     Policy(Policy),
     /// A namespace; for the origin's own agents only.
@@ -58,6 +61,7 @@ impl Record {
             Self::Service(_) => Kind::Service,
             Self::Endpoint(_) => Kind::Endpoint,
             Self::Revocations(_) => Kind::Revocations,
+            Self::Authorities(_) => Kind::Authorities,
             Self::Policy(_) => Kind::Policy,
             Self::Namespace(_) => Kind::Namespace,
             Self::Pod(_) => Kind::Pod,
@@ -73,6 +77,7 @@ impl Record {
             Self::Service(service) => Key::service(&service.namespace, &service.name),
             Self::Endpoint(endpoint) => Key::endpoint(&endpoint.scope, &endpoint.name),
             Self::Revocations(_) => Key::revocations(),
+            Self::Authorities(_) => Key::authorities(),
             Self::Policy(policy) => Key::policy(&policy.namespace, &policy.name),
             Self::Namespace(namespace) => Key::namespace(&namespace.name),
             Self::Pod(pod) => Key::pod(pod.node, &pod.namespace, &pod.name),

@@ -8,6 +8,7 @@ mod pin;
 mod secret;
 
 pub use fault::{Stranger, TokenError};
+pub(crate) use pin::pins;
 pub use pin::{Pin, PinError};
 pub use secret::{Secret, SecretHash};
 

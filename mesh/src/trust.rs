@@ -1,16 +1,20 @@
 //! Who is who between clusters: each cluster has its own CA, and a certificate speaks for exactly the cluster in its name
 //! (docs/security.md, "Certificates").
 
+mod authorities;
 mod credentials;
 mod peer_id;
 mod pinned;
 mod untrusted;
 
+pub(crate) use authorities::Followed;
+pub use authorities::{Authorities, AuthoritiesError};
 pub use credentials::{CredentialError, Credentials};
 pub use peer_id::{PeerId, Role};
 pub use pinned::Pinned;
 pub use untrusted::Untrusted;
 
+use crate::ca::show;
 use crate::psk::Group;
 use rustls::RootCertStore;
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
@@ -21,6 +25,8 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use x509_parser::prelude::FromDer as _;
+use x509_parser::x509::SubjectPublicKeyInfo;
 
 /// The most certificates between a peer's own and its CA. Ours has none.
 const MAX_INTERMEDIATES: usize = 2;
@@ -241,6 +247,20 @@ impl Trust {
         }
         Ok(peer)
     }
+}
+
+/// Whether the key of a certificate signed a message.
+pub(crate) fn is_signed_by(key: &show::Shown, message: &[u8], signature: &[u8]) -> bool {
+    let Ok((_, info)) = SubjectPublicKeyInfo::from_der(&key.public_key) else {
+        return false;
+    };
+    // A key of another kind than an algorithm's verifies nothing.
+    let key = &info.subject_public_key.data;
+    let algorithms = provider().signature_verification_algorithms.all;
+    let mut verified = algorithms
+        .iter()
+        .map(|algorithm| algorithm.verify_signature(key, message, signature));
+    verified.any(|verified| verified.is_ok())
 }
 
 /// Our cryptography: aws-lc-rs, only what TLS 1.3 has, the post-quantum group first. It is never installed as the

@@ -317,7 +317,9 @@ impl Follower {
             Some(Kind::Identity | Kind::Namespace | Kind::Pod) => {
                 self.endpoints == EndpointsWanted::Used
             }
-            Some(Kind::Service | Kind::Endpoint | Kind::Revocations) | None => false,
+            Some(Kind::Service | Kind::Endpoint | Kind::Revocations | Kind::Authorities) | None => {
+                false
+            }
         };
         if asks {
             self.filter_due.get_or_insert(now + SETTLE);

@@ -18,10 +18,12 @@ use crate::io::agent_socket::{Asked, Listening};
 use crate::io::kept::Kept;
 use crate::io::quic::Tls;
 use crate::kept::{KeptError, Loaded};
-use crate::record::LaneRecord;
+use crate::record::{Key, LaneRecord, Record};
 use crate::trust::{Credentials, Trust};
+use crate::wire::decode_record;
 use dialing::Dialing;
 use enrolling::{Enrolling, News};
+use hawser_tunnel::node::ClusterId;
 use session::Session;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -269,7 +271,7 @@ impl Link {
                     None => break,
                 },
                 news = enrolling::next(&mut self.enrolling) => self.handle_enrolled(news),
-                connection = Dialing::next_of(&mut self.dialing), if self.session.is_none() => {
+                connection = Dialing::next_of(&mut self.dialing) => {
                     self.handle_connected(connection);
                 }
                 heard = session::next(&mut self.session) => self.handle_heard(heard),
@@ -328,6 +330,7 @@ impl Link {
                 tracing::info!("certificate taken");
                 self.unenrolled = None;
                 self.set_proof(certified.credentials, certified.trust);
+                self.look_at_session();
             }
             News::Failed(why) => {
                 tracing::warn!(why, "no certificate from the hub; tries again");
@@ -354,6 +357,38 @@ impl Link {
         }
     }
 
+    /// What the own hub says of the cluster's CAs, once they are not those that this node was enrolled with.
+    fn look_at_cas(&self, origin: ClusterId) {
+        let Some(enrolling) = &self.enrolling else {
+            return;
+        };
+        let key = Key::cluster(origin);
+        let prefix = key.as_prefix();
+        let store = self.follower.replica().store(origin);
+        let record = store.and_then(|store| store.under(&prefix).find(|(_, at, _)| *at == key));
+        if let Some((_, _, value)) = record
+            && let Ok(Record::Cluster(own)) = decode_record(&key, &value)
+            && own.name == self.config.cluster
+            && !own.ca.is_empty()
+        {
+            enrolling.tell_cas(&own.ca);
+        }
+    }
+
+    /// The session was made with other certificates than those of now. A CA that made the old ones may go, so another
+    /// session is made, and takes the place of this one when it is there.
+    fn look_at_session(&mut self) {
+        let (Some(session), Some(tls)) = (&self.session, &self.tls) else {
+            return;
+        };
+        if session.is_made_with(&tls.credentials()) {
+            return;
+        }
+        if let Some(dialing) = &self.dialing {
+            dialing.go();
+        }
+    }
+
     fn poll_timeout(&self) -> Option<Instant> {
         let silence = Some(self.since + SILENCE);
         let silence = silence.filter(|_| self.session.is_none() && !self.silent_told);
@@ -372,13 +407,21 @@ impl Link {
                 let due = (now + SETTLE).max(done + took * (SHARE - 1));
                 self.mesh_due.get_or_insert(due);
             }
-            Event::Apply { origin, key, value } => self.watchers.apply(*origin, key, value),
+            Event::Apply { origin, key, value } => {
+                if *key == Key::cluster(*origin) {
+                    self.look_at_cas(*origin);
+                }
+                self.watchers.apply(*origin, key, value);
+            }
             Event::Delete { origin, key } => self.watchers.delete(*origin, key),
             Event::Forgotten { origin } => {
                 tracing::info!(%origin, "cluster left");
                 self.watchers.forgotten(*origin);
             }
-            Event::Synced { origin } => tracing::debug!(%origin, "origin is as the hub has it"),
+            Event::Synced { origin } => {
+                tracing::debug!(%origin, "origin is as the hub has it");
+                self.look_at_cas(*origin);
+            }
             Event::Keep(_) => {}
         }
         if let Event::Keep(keep) = event {
@@ -390,7 +433,11 @@ impl Link {
         self.sessions += 1;
         tracing::info!(hub = %connection.peer, address = %connection.address, "hub connected");
         self.follower.connect(self.sessions, Instant::now());
-        self.session = Some(Session::new(self.sessions, connection));
+        let made_with = self.tls.as_ref().map(|tls| tls.credentials());
+        let session = Session::new(self.sessions, connection, made_with);
+        if let Some(old) = self.session.replace(session) {
+            old.close("dialed_anew");
+        }
         self.connected.store(true, Ordering::Relaxed);
         self.since = Instant::now();
         self.silent_told = false;

@@ -65,6 +65,7 @@ impl Learned {
                     Record::Service(_)
                     | Record::Endpoint(_)
                     | Record::Revocations(_)
+                    | Record::Authorities(_)
                     | Record::Policy(_)
                     | Record::Namespace(_),
                 )

@@ -1,5 +1,7 @@
 //! What a certificate says.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use std::time::{Duration, SystemTime};
@@ -19,6 +21,8 @@ pub struct Shown {
     pub not_after: SystemTime,
     /// Whether it may sign others.
     pub is_ca: bool,
+    /// How many others that sign may stand between it and a leaf; `None`: as many as they like.
+    pub path_length: Option<u32>,
     /// The public key with its algorithm (SubjectPublicKeyInfo, DER).
     pub public_key: Vec<u8>,
 }
@@ -66,12 +70,36 @@ pub fn of_der(certificate: &[u8]) -> Option<Shown> {
         let seconds = u64::try_from(seconds).unwrap_or(0);
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
     };
+    let constraints = parsed.basic_constraints().ok()?;
     Some(Shown {
         uris: uris.collect(),
         issuer: parsed.issuer().to_string(),
         not_before: time(parsed.validity().not_before.timestamp()),
         not_after: time(parsed.validity().not_after.timestamp()),
         is_ca: parsed.is_ca(),
+        path_length: constraints.and_then(|it| it.value.path_len_constraint),
         public_key: parsed.public_key().raw.to_vec(),
     })
+}
+
+/// A certificate in PEM (RFC 7468, section 3).
+pub fn pem(certificate: &[u8]) -> String {
+    let text = STANDARD.encode(certificate);
+    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
+    let mut rest = text.as_str();
+    while !rest.is_empty() {
+        // Base64 is ASCII.
+        let (line, next) = rest.split_at(rest.len().min(64));
+        pem.push_str(line);
+        pem.push('\n');
+        rest = next;
+    }
+    pem.push_str("-----END CERTIFICATE-----\n");
+    pem
+}
+
+/// The certificates of a PEM text, in DER. What is none is left out.
+pub fn ders(text: &str) -> Vec<bytes::Bytes> {
+    let all = CertificateDer::pem_slice_iter(text.as_bytes()).flatten();
+    all.map(|der| bytes::Bytes::copy_from_slice(&der)).collect()
 }

@@ -1,11 +1,14 @@
-//! `hawser ca`: a cluster's own CA in a folder.
+//! `hawser ca`: a cluster's own CA, in a folder or with its hub.
 
+use super::hub_socket::HubSocket;
 use super::{Outcome, print};
 use crate::ca::show::{self, Shown};
 use crate::ca::{Ca, IssueError, Issued, MAX_DAYS, init};
+use crate::hub::admin::Request;
 use crate::io::new_file::write_all;
 use crate::io::pem_file::{PemRule, Readers, text};
 use clap::{Args, Subcommand};
+use serde::Deserialize;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -25,6 +28,12 @@ pub(super) enum CaCommand {
     Hub(IssueArgs),
     /// Makes a certificate of a node's agent: tls.crt, tls.key, and the CA's ca.crt beside them.
     Node(IssueArgs),
+    /// Has the hub make the next CA, which signs from now on. Members, nodes and joined clusters follow by themselves; the
+    /// old one is trusted beside it until all that it signed has ended, a day and an hour at least.
+    Roll(RollArgs),
+    /// Trusts the old CA no longer from now on, before its time: when its key may have been stolen. A node that has no
+    /// certificate of the new one yet needs another token.
+    Retire(RollArgs),
     /// Shows what a certificate says.
     Show {
         /// A file with certificates in PEM.
@@ -61,6 +70,20 @@ pub(super) struct IssueArgs {
     days: u32,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct RollArgs {
+    #[command(flatten)]
+    hub: HubSocket,
+}
+
+/// How it stands with the CA of a hub.
+#[derive(Debug, Deserialize)]
+struct Rolled {
+    ca: String,
+    old: Option<String>,
+    until: Option<u64>,
+}
+
 /// Does what was asked.
 pub(super) fn run(command: &CaCommand) -> Outcome {
     let now = SystemTime::now();
@@ -72,6 +95,8 @@ pub(super) fn run(command: &CaCommand) -> Outcome {
         }
         CaCommand::Hub(args) => issue(args, |ca, life| ca.hub(&args.name, life, now)),
         CaCommand::Node(args) => issue(args, |ca, life| ca.node(&args.name, life, now)),
+        CaCommand::Roll(args) => ask(args, &Request::RollCa {}, "rolled"),
+        CaCommand::Retire(args) => ask(args, &Request::RetireCa {}, "retired"),
         CaCommand::Show { file } => {
             let shown = show::all_of_pem(&read(file, Readers::Any)?);
             let shown = shown.ok_or_else(|| {
@@ -83,6 +108,20 @@ pub(super) fn run(command: &CaCommand) -> Outcome {
             print(&description(&shown, now)?)
         }
     }
+}
+
+fn ask(args: &RollArgs, request: &Request, part: &str) -> Outcome {
+    let rolled: Rolled = serde_json::from_value(args.hub.ask(request, part)?)?;
+    print(&told(&rolled))
+}
+
+fn told(rolled: &Rolled) -> String {
+    let mut text = format!("the CA that signs    SHA256:{}\n", rolled.ca);
+    if let (Some(old), Some(until)) = (&rolled.old, rolled.until) {
+        let until = show::time(SystemTime::UNIX_EPOCH + Duration::from_secs(until));
+        let _ = writeln!(text, "trusted until then   SHA256:{old}  {until}");
+    }
+    text
 }
 
 fn issue(

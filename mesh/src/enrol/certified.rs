@@ -75,12 +75,44 @@ impl Certified {
     /// # Errors
     /// It is not.
     pub fn verify(&self, chain: &str, now: SystemTime) -> Result<(), CertifiedError> {
-        let leaf = CertificateDer::from_pem_slice(chain.as_bytes());
-        let leaf = leaf.map_err(|_| CredentialError::Certificate)?;
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain.as_bytes()).collect();
+        let chain = chain.map_err(|_| CredentialError::Certificate)?;
+        let (leaf, rest) = chain.split_first().ok_or(CredentialError::Certificate)?;
         let since = now.duration_since(SystemTime::UNIX_EPOCH);
         let now = UnixTime::since_unix_epoch(since.unwrap_or_default());
-        self.trust.verify(&leaf, &[], Side::Client, now)?;
+        self.trust.verify(leaf, rest, Side::Client, now)?;
         Ok(())
+    }
+
+    /// Takes what the own hub says of the cluster's CAs, in PEM. Of a certificate that the first of them, which signs by
+    /// now, did not make, the next one is to be asked for.
+    ///
+    /// # Errors
+    /// They are none, or none of them has signed this certificate.
+    pub fn with_cas(
+        &self,
+        chain: &str,
+        ca: &str,
+        now: SystemTime,
+    ) -> Result<(Self, bool), CertifiedError> {
+        let cluster = &self.credentials.id().cluster;
+        let trusting = |ca: &str| {
+            let mut trust = Trust::new(self.credentials.clusterset());
+            trust.set(cluster, ca)?;
+            Ok::<_, CertifiedError>(Self {
+                trust,
+                ..self.clone()
+            })
+        };
+        let next = trusting(ca)?;
+        // One that has ended is renewed by a token.
+        match next.verify(chain, now) {
+            Ok(()) | Err(CertifiedError::Untrusted(Untrusted::Expired)) => {}
+            Err(error) => return Err(error),
+        }
+        let first = show::ders(ca).into_iter().next().unwrap_or_default();
+        let is_current = trusting(&show::pem(&first))?.verify(chain, now).is_ok();
+        Ok((next, is_current))
     }
 }
 

@@ -8,6 +8,9 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The longest wait after a failure.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
+/// All nodes of a cluster have a certificate of the new CA so long after it was rolled.
+const SUPERSEDED: Duration = Duration::from_secs(20);
+
 /// What somebody who has a certificate, or wants one, must do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
@@ -53,6 +56,8 @@ pub struct Renewal {
     validity: Option<Validity>,
     lot: u64,
     failures: u32,
+    /// Earlier than by its age.
+    due: Option<SystemTime>,
     not_before: Option<SystemTime>,
 }
 
@@ -63,6 +68,7 @@ impl Renewal {
             validity,
             lot,
             failures: 0,
+            due: None,
             not_before: None,
         }
     }
@@ -81,6 +87,7 @@ impl Renewal {
         match self.validity {
             Some(validity) if now < validity.ends => {
                 let half = validity.half(self.lot);
+                let half = self.due.map_or(half, |due| due.min(half));
                 if now < half {
                     Need::Nothing(half)
                 } else {
@@ -89,6 +96,14 @@ impl Renewal {
             }
             Some(_) | None => Need::First,
         }
+    }
+
+    /// Another CA signs by now: the next certificate is due soon, by lot within [`SUPERSEDED`].
+    pub fn handle_superseded(&mut self, now: SystemTime) {
+        let within = u64::try_from(SUPERSEDED.as_millis()).unwrap_or(u64::MAX);
+        let lot = self.lot.checked_rem(within).unwrap_or(0);
+        self.due
+            .get_or_insert_with(|| now + Duration::from_millis(lot));
     }
 
     /// There is a new certificate.
@@ -167,6 +182,23 @@ mod tests {
             renewal.need(now),
             Need::Nothing(now + Duration::from_secs(1))
         );
+    }
+
+    #[test]
+    fn after_a_roll_of_the_ca_all_come_within_a_short_time() {
+        for lot in [0, 77, 19_999, u64::MAX] {
+            let mut renewal = Renewal::new(Some(day()), lot);
+            renewal.handle_superseded(at(100));
+            let Need::Nothing(due) = renewal.need(at(99)) else {
+                panic!("not yet");
+            };
+            assert!(at(100) <= due && due < at(100) + SUPERSEDED, "{lot}");
+            // Told twice, it does not wait longer.
+            renewal.handle_superseded(at(110));
+            assert_eq!(renewal.need(due), Need::Renew);
+            renewal.handle_done(Validity::of(at(120) - EARLY, at(120 + 86_400)));
+            assert!(matches!(renewal.need(at(200)), Need::Nothing(_)));
+        }
     }
 
     #[test]

@@ -10,6 +10,8 @@
 //! | `{"leave": {"name": "west"}}` | `{"left": {...}}` |
 //! | `{"revoke": {"name": "west"}}` | `{"revoked": {...}}` |
 //! | `{"readmit": {"name": "west"}}` | `{"readmitted": {...}}` |
+//! | `{"rollCa": {}}` | `{"rolled": {...}}` |
+//! | `{"retireCa": {}}` | `{"retired": {...}}` |
 //!
 //! Whatever is not done is answered with `{"error": "one line", "reason": "its name"}`.
 
@@ -95,6 +97,10 @@ pub(crate) enum Request {
         #[serde(default)]
         kind: Option<Kind>,
     },
+    /// Let another CA sign from now on.
+    RollCa {},
+    /// Trust the one before it no longer.
+    RetireCa {},
 }
 
 /// What an operator wants of another cluster.

@@ -48,7 +48,7 @@ pub(super) fn begin(config: &HubConfig, now: SystemTime) -> Result<Begun, HubErr
         tracing::info!(folder = %folder.display(), "made the CA of the cluster; keep a copy of it");
     }
     let mut trust = Trust::new(clusterset.clone());
-    let set = trust.set(cluster, &own.pem);
+    let set = trust.set(cluster, &own.bundle());
     set.map_err(|_| HubError::Issue(crate::ca::IssueError::Ca))?;
     let (credentials, validity) = issue(config, &own, now)?;
     let renewal = Renewal::new(Some(validity), crate::lot::drawn());
@@ -82,6 +82,17 @@ impl Certificates {
         match self {
             Self::Brought(_) => None,
             Self::Issued(own, _) => Some(Arc::clone(own)),
+        }
+    }
+
+    /// Takes the own CA as it is by now: whether another one signs.
+    pub(super) fn set_own(&mut self, own: &Arc<OwnCa>) -> bool {
+        match self {
+            Self::Brought(_) => false,
+            Self::Issued(before, _) => {
+                let before = std::mem::replace(before, Arc::clone(own));
+                before.pem != own.pem
+            }
         }
     }
 

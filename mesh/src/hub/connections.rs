@@ -4,15 +4,19 @@ use crate::dial::Target;
 use crate::io::quic::{Connection, Dialer, Sender, Tls};
 use crate::io::resolve::Resolver;
 use crate::replica::{SessionId, Stream, Transmit};
-use crate::trust::{Expected, PeerId, Role};
+use crate::trust::{Expected, PeerId, Role, Trust};
 use bytes::Bytes;
 use hawser_tunnel::node::ClusterId;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
-use tokio::sync::mpsc;
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
+
+/// Connections are made anew so long after it was found that they should be, and up to [`REDIAL_LOT`] ms later.
+const REDIAL: Duration = Duration::from_secs(3);
+const REDIAL_LOT: u64 = 2_000;
 
 /// What happened on connections.
 #[derive(Debug)]
@@ -44,7 +48,7 @@ pub(super) struct Connections {
     tls: Arc<Tls>,
     last: SessionId,
     open: BTreeMap<SessionId, Open>,
-    dials: BTreeMap<ClusterId, AbortHandle>,
+    dials: BTreeMap<ClusterId, (AbortHandle, Arc<Notify>)>,
     feeding: BTreeMap<ClusterId, SessionId>,
     refused: BTreeMap<&'static str, u64>,
     /// When each other cluster's hubs said something last.
@@ -176,9 +180,33 @@ impl Connections {
         Some(self.open.remove(&session)?.peer)
     }
 
-    /// This session feeds us a cluster's state.
-    pub(super) fn fed_by(&mut self, cluster: ClusterId, session: SessionId) {
-        self.feeding.insert(cluster, session);
+    /// This session feeds us a cluster's state from now on. Returns the one that did.
+    pub(super) fn fed_by(&mut self, cluster: ClusterId, session: SessionId) -> Option<SessionId> {
+        self.feeding.insert(cluster, session)
+    }
+
+    /// Makes another connection to a hub of this cluster soon, and ends the present one once it is there.
+    pub(super) fn redial(&self, cluster: ClusterId) {
+        if let Some((_, redial)) = self.dials.get(&cluster) {
+            redial.notify_one();
+        }
+    }
+
+    /// The same for all.
+    pub(super) fn redial_all(&self) {
+        for cluster in self.dials.keys() {
+            self.redial(*cluster);
+        }
+    }
+
+    /// The connections with a cluster whose peer's CA is trusted no longer.
+    pub(super) fn untrusted(&self, cluster: &str, trust: &Trust) -> Vec<SessionId> {
+        let of_cluster = self
+            .open
+            .iter()
+            .filter(|(_, open)| open.peer.cluster == cluster);
+        let untrusted = of_cluster.filter(|(_, open)| !open.tx.is_still_trusted(trust));
+        untrusted.map(|(session, _)| *session).collect()
     }
 
     /// Keeps a connection to a hub of this cluster from now on. Returns the session with the one before, which is
@@ -196,6 +224,8 @@ impl Connections {
         }
         let (tls, expected) = (Arc::clone(&self.tls), Expected::HubOf(name));
         let inputs = self.inputs.clone();
+        let redial = Arc::new(Notify::new());
+        let wanted = Arc::clone(&redial);
         let task = tokio::spawn(async move {
             let seed = crate::lot::drawn();
             let mut dialer = Dialer::new(targets, tls, expected, Resolver::system(), seed);
@@ -209,16 +239,25 @@ impl Connections {
                 {
                     return;
                 }
-                tx.closed().await;
+                // Replicas of a hub learn one after another that their CA is another.
+                let anew = async {
+                    wanted.notified().await;
+                    let lot = crate::lot::drawn() % REDIAL_LOT;
+                    tokio::time::sleep(REDIAL + Duration::from_millis(lot)).await;
+                };
+                tokio::select! {
+                    _ = tx.closed() => {}
+                    () = anew => {}
+                }
             }
         });
-        self.dials.insert(cluster, task.abort_handle());
+        self.dials.insert(cluster, (task.abort_handle(), redial));
         old
     }
 
     /// Dials a cluster no more. Returns the session that was open, which is closed.
     pub(super) fn hang(&mut self, cluster: ClusterId) -> Option<SessionId> {
-        if let Some(task) = self.dials.remove(&cluster) {
+        if let Some((task, _)) = self.dials.remove(&cluster) {
             task.abort();
         }
         let session = self.feeding.remove(&cluster)?;

@@ -140,9 +140,9 @@ impl Core {
         let before = records.len();
         // Its grant may be another one by now. Without what that shuts out the rest is compared.
         records.retain(|(_, key, value)| self.grants.admit(origin, key, value).is_ok());
-        // Perhaps we died before its revocations were kept for good.
+        // Perhaps we died before what it says of whom to trust was kept for good.
         for (_, key, value) in &records {
-            self.note_revocations(key, value);
+            self.note_trust(origin, key, value);
         }
         let complete = complete && records.len() == before;
         self.replica.load(origin, version, complete, records);
@@ -400,21 +400,31 @@ impl Core {
             self.note_node(&key, value);
         } else {
             if let Some(value) = value {
-                self.note_revocations(&key, value);
+                self.note_trust(origin, &key, value);
             }
             let changed = self.changed.entry(origin).or_default();
             changed.insert(key, value.is_some());
         }
     }
 
-    /// A list of revocations that the gate let in. That it goes again means nothing: what it said, stands.
-    fn note_revocations(&mut self, key: &Key, value: &Bytes) {
-        if key.kind() == Some(Kind::Revocations)
-            && let Ok(Record::Revocations(signed)) = decode_record(key, value)
-        {
-            let list = signed.list();
-            self.issuers.raise(&list.issuer, list.epoch);
-            self.actions.push_back(Action::Revocations { signed });
+    /// What the gate let in of whom to trust. That it goes again means nothing: what it said, stands.
+    fn note_trust(&mut self, origin: ClusterId, key: &Key, value: &Bytes) {
+        if !matches!(key.kind(), Some(Kind::Revocations | Kind::Authorities)) {
+            return;
+        }
+        match decode_record(key, value) {
+            Ok(Record::Revocations(signed)) => {
+                let list = signed.list();
+                self.issuers.raise(&list.issuer, list.epoch);
+                self.actions.push_back(Action::Revocations { signed });
+            }
+            Ok(Record::Authorities(said)) => {
+                if let Some(name) = self.name_of(origin).map(str::to_owned) {
+                    self.actions.push_back(Action::Authorities { name, said });
+                }
+            }
+            // The gate lets nothing else in under these keys.
+            Ok(_) | Err(_) => {}
         }
     }
 

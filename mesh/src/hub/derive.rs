@@ -14,6 +14,7 @@ use crate::hub::manifest::{ClusterPeer, EndpointSlice, Object, ObjectKey, Object
 use crate::hub::protected::Protected;
 use crate::record::{Cluster, Key, LaneRecord, Namespace, Policy, Record};
 use crate::revocation::Signed;
+use crate::trust::Authorities;
 use crate::wire::encode_record;
 use backends::{BackendName, PodRef};
 use bytes::Bytes;
@@ -91,6 +92,7 @@ enum Unit {
     Policy(Name),
     Cluster(ClusterId),
     Revocations,
+    Authorities,
 }
 
 /// Makes the own cluster's records.
@@ -117,6 +119,7 @@ pub struct Derive {
     policies: BTreeMap<Name, String>,
     members: BTreeMap<ClusterId, Cluster>,
     revocations: Option<Signed>,
+    authorities: Option<Authorities>,
     claims: BTreeMap<Claim, bool>,
     dirty: BTreeSet<Unit>,
     produced: BTreeMap<Unit, Vec<Key>>,
@@ -150,6 +153,7 @@ impl Derive {
             dirty: BTreeSet::from([Unit::Cluster(own.id)]),
             members: BTreeMap::from([(own.id, own)]),
             revocations: None,
+            authorities: None,
             claims: BTreeMap::new(),
             produced: BTreeMap::new(),
             unfit: BTreeMap::new(),
@@ -208,6 +212,17 @@ impl Derive {
     pub fn set_revocations(&mut self, signed: Option<Signed>) {
         self.revocations = signed;
         self.dirty.insert(Unit::Revocations);
+    }
+
+    /// Takes this cluster's CAs, where they are not those that everybody began with, for other clusters and, in PEM, for
+    /// the own agents.
+    pub fn set_authorities(&mut self, authorities: Option<Authorities>, pem: String) {
+        let own = self.rules.cluster.id;
+        if let Some(cluster) = self.members.get_mut(&own) {
+            cluster.ca = pem;
+        }
+        self.authorities = authorities;
+        self.dirty.extend([Unit::Authorities, Unit::Cluster(own)]);
     }
 
     /// Takes the lanes that a node's agent told. One with a key that another node told before is left out: a node cannot
@@ -360,6 +375,10 @@ impl Derive {
             Unit::Revocations => {
                 let signed = self.revocations.clone();
                 signed.map(Record::Revocations).into_iter().collect()
+            }
+            Unit::Authorities => {
+                let said = self.authorities.clone();
+                said.map(Record::Authorities).into_iter().collect()
             }
         }
     }

@@ -10,6 +10,7 @@ use crate::io::revoked_folder::is_node_revoked;
 use crate::io::token_store::{TokenStore, TokenStoreError};
 use crate::token::Purpose;
 use crate::trust::PeerId;
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ struct Desk {
     state_directory: PathBuf,
     life: Duration,
     tokens: TokenStore,
-    own: Option<Arc<OwnCa>>,
+    own: Option<ArcSwap<OwnCa>>,
 }
 
 impl Enrolment {
@@ -42,8 +43,15 @@ impl Enrolment {
             state_directory: config.state_directory.clone(),
             life: config.node_certificate,
             tokens: TokenStore::open(&config.state_directory)?,
-            own,
+            own: own.map(ArcSwap::new),
         })))
+    }
+
+    /// Takes the own CA as it is by now.
+    pub(super) fn set_own(&self, own: Arc<OwnCa>) {
+        if let Some(before) = &self.0.own {
+            before.store(own);
+        }
     }
 
     /// Answers a guest. It takes the disk's time, and nobody else's. `is_member`: it has shown that it is a node that the
@@ -83,7 +91,11 @@ impl Desk {
         is_member: bool,
         now: SystemTime,
     ) -> Result<Answer, EnrolRefusal> {
-        let own = self.own.as_ref().ok_or(EnrolRefusal::NotIssuing)?;
+        let own = self
+            .own
+            .as_ref()
+            .ok_or(EnrolRefusal::NotIssuing)?
+            .load_full();
         let wanted = weigh(Request::decode(request)?, peer, is_member, &self.cluster)?;
         self.check_revoked(&wanted.node)?;
         let by = self.prove(&wanted, now)?;
@@ -93,7 +105,7 @@ impl Desk {
             EnrolRefusal::Issue
         })?;
         tracing::info!(node = wanted.node, by, "issued a certificate");
-        let ca = own.pem.clone();
+        let ca = own.bundle();
         Ok(Answer::Certificate { chain, ca })
     }
 

@@ -70,6 +70,10 @@ impl Grants {
             Record::Service(service) => self.judge_service(peer, &service.namespace, &service.name),
             Record::Endpoint(endpoint) => self.judge_endpoint(peer, endpoint),
             Record::Revocations(signed) => self.issuers.judge(origin, peer, signed),
+            Record::Authorities(said) => match said.vouched(&peer.ca) {
+                Some(_) => Ok(()),
+                None => Err("authorities_unlinked"),
+            },
             Record::Policy(_) | Record::Namespace(_) | Record::Pod(_) | Record::Cluster(_) => {
                 Err("kind_private")
             }

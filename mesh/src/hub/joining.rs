@@ -2,11 +2,13 @@
 
 use super::manifest::{ClusterPeer, QuotaLimits};
 use crate::enrol::message::MessageError;
+use crate::hub::tokens::seconds;
+use crate::io::ca_store::{OwnCa, RollError};
 use crate::io::token_store::TokenStoreError;
 use crate::join::{Conflict, Grant, Offer, OfferFault, Terms};
 use crate::record::NameError;
 use crate::revocation::{Kind, Verdict};
-use crate::token::{SecretHash, TokenError};
+use crate::token::{Pin, SecretHash, TokenError};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::sync::Arc;
@@ -36,6 +38,10 @@ pub(super) enum Affair {
     Revoke(String, Option<Kind>, Reply<Cut>),
     /// It is let in again.
     Readmit(String, Option<Kind>, Reply<Cut>),
+    /// Another CA signs from now on.
+    RollCa(Reply<Rolled>),
+    /// The one before it is trusted no longer.
+    RetireCa(Reply<Rolled>),
 }
 
 /// A member, or a `ClusterPeer` that is none.
@@ -63,6 +69,30 @@ pub(super) struct Cut {
     pub(super) epoch: u64,
     /// Whether other clusters are told, too.
     pub(super) is_published: bool,
+}
+
+/// How it stands with the own CA.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Rolled {
+    /// The fingerprint of the one that signs.
+    pub(super) ca: String,
+    /// That of the one before it, while it is trusted.
+    pub(super) old: Option<String>,
+    /// Until when, in seconds since 1970.
+    pub(super) until: Option<u64>,
+}
+
+impl Rolled {
+    pub(super) fn of(own: &OwnCa) -> Self {
+        let fingerprint = |pem: &str| Pin::of_ca(pem).map(|pin| pin.to_string());
+        let old = own.old.as_ref();
+        Self {
+            ca: fingerprint(&own.pem).unwrap_or_default(),
+            old: old.and_then(|old| fingerprint(&old.pem)),
+            until: old.map(|old| seconds(old.until)),
+        }
+    }
 }
 
 /// Whom an operator invites.
@@ -216,6 +246,14 @@ pub(super) enum Refusal {
     /// The CA does not sign.
     #[error("the CA of this cluster cannot sign the list of revocations")]
     Sign(#[from] crate::ca::IssueError),
+    /// The CA is not changed.
+    #[error(transparent)]
+    Roll(#[from] RollError),
+    /// Certificates come from elsewhere.
+    #[error(
+        "tls: is in hub.yaml, so this hub has no CA of its own; roll it where its certificates are issued"
+    )]
+    NotIssuing,
     /// The hub ends.
     #[error("the hub is ending; ask again")]
     Ending,
@@ -260,6 +298,10 @@ impl Refusal {
             Self::NotRevoked(_) => "not_revoked",
             Self::TooManyRevoked => "too_many_revoked",
             Self::Sign(_) => "sign_failed",
+            Self::Roll(RollError::Rolling(_)) => "ca_rolling",
+            Self::Roll(RollError::NoneOld) => "ca_none_old",
+            Self::Roll(_) => "ca_unchanged",
+            Self::NotIssuing => "ca_none_own",
             Self::Ending => "hub_ending",
         }
     }

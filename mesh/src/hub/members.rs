@@ -1,8 +1,8 @@
 //! The other clusters, each with an ID and prefixes of its own: who came first, keeps them, also when it is cut off.
 
 use super::manifest::{ClusterPeer, overlaps, own_cluster};
-use crate::join::pins;
 use crate::revocation::{Standing, Verdict};
+use crate::token::pins;
 use hawser_tunnel::node::ClusterId;
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -9,7 +9,7 @@ pub use super::scribe::{JournalFault, ScribeError};
 use super::scribe::{Order, Report, Scribe};
 use crate::ca::IssueError;
 use crate::config::hub_yaml::HubConfig;
-use crate::io::ca_store::CaStoreError;
+use crate::io::ca_store::{CaStoreError, OwnCa};
 use crate::io::pem_file::{self, PemFault};
 use crate::io::quic::{Arrival, Connection, Listener, Tls};
 use crate::io::token_store::TokenStoreError;
@@ -26,6 +26,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 mod joiner;
 mod operator;
 
+/// Why a connection ends whose CA is trusted no longer.
+const CA_CHANGED: &str = "ca_changed";
 /// How often certificates are looked at: they are renewed hours before they end.
 const RENEWAL: Duration = Duration::from_secs(5);
 /// How many inputs are taken in before answers go out: what came together is answered together.
@@ -165,7 +167,7 @@ impl Hub {
         );
         core.protect(config.protected.clone());
         let mut source = (0, Vec::new());
-        let mut writes = false;
+        let (mut writes, mut rolled) = (false, None);
         tracing::info!(
             cluster = %config.cluster.name, id = %config.cluster.id, hub = name, port, "waiting for the journal"
         );
@@ -182,6 +184,7 @@ impl Hub {
                 Some(Report::Failed(error)) => return Err(error.into()),
                 // The own state comes before its changes. Who is ahead, says so again.
                 Some(Report::Frame(_) | Report::Heard(_)) => {}
+                Some(Report::Ca(own)) => rolled = Some(own),
                 None => {
                     let error = io::Error::other("its reader ended");
                     return Err(system("read the journal")(error));
@@ -195,7 +198,7 @@ impl Hub {
         let (inputs, taken_inputs) = tokio::sync::mpsc::channel(BATCH);
         let connections = Connections::new(inputs, Arc::clone(&tls));
         tracing::info!(version = %core.version(), "serving");
-        Ok(Self {
+        let mut hub = Self {
             config,
             core,
             tls,
@@ -211,7 +214,11 @@ impl Hub {
             admin,
             source,
             writes,
-        })
+        };
+        if let Some(own) = rolled {
+            hub.take_ca(own);
+        }
+        Ok(hub)
     }
 
     async fn serve(&mut self) -> Result<(), HubError> {
@@ -322,17 +329,9 @@ impl Hub {
                     self.core.closed(old);
                 }
             }
-            Action::Trust { name, ca } => {
-                match &ca {
-                    Some(pem) => {
-                        if let Err(error) = self.trust.set(&name, pem) {
-                            tracing::warn!(cluster = name, %error, "its CA is of no use");
-                        }
-                    }
-                    None => self.trust.remove(&name),
-                }
-                self.tls.set_trust(self.trust.clone());
-            }
+            Action::Trust { name, ca } => self.set_trust(&name, ca.as_deref()),
+            Action::Redial { cluster } => self.connections.redial(cluster),
+            Action::Authorities { name, said } => self.order(Order::Authorities(name, said)),
             Action::Close { session, reason } => {
                 tracing::info!(session, reason, "connection closed");
                 self.connections.close(session, reason);
@@ -388,7 +387,11 @@ impl Hub {
                 let session = self.connections.next_session();
                 tracing::info!(session, peer = ?connection.peer, address = %connection.address, "connected");
                 let peer = connection.peer.clone();
-                self.connections.fed_by(cluster, session);
+                // It takes the place of the one before.
+                if let Some(old) = self.connections.fed_by(cluster, session) {
+                    self.connections.close(old, "dialed_anew");
+                    self.core.closed(old);
+                }
                 self.connections.add(session, *connection);
                 self.core.dialed(session, cluster, peer, Instant::now());
             }
@@ -401,6 +404,7 @@ impl Hub {
             Report::Frame(frame) => self.core.write(frame),
             Report::Member(change) => self.core.set_member(change, Instant::now()),
             Report::Epochs(epochs) => self.core.raise_epochs(epochs),
+            Report::Ca(own) => self.take_ca(own),
             Report::Heard(claim) => self.core.heard(claim, Instant::now()),
             Report::Writes => {
                 self.writes = true;
@@ -425,11 +429,40 @@ impl Hub {
         }
     }
 
+    /// Trusts these CAs of a cluster from now on, and ends connections that others vouched for.
+    fn set_trust(&mut self, cluster: &str, ca: Option<&str>) {
+        match ca {
+            Some(pem) => {
+                if let Err(error) = self.trust.set(cluster, pem) {
+                    tracing::warn!(cluster, %error, "its CA is of no use");
+                }
+            }
+            None => self.trust.remove(cluster),
+        }
+        self.tls.set_trust(self.trust.clone());
+        for session in self.connections.untrusted(cluster, &self.trust) {
+            tracing::info!(session, reason = CA_CHANGED, "connection closed");
+            self.connections.close(session, CA_CHANGED);
+            self.core.closed(session);
+        }
+    }
+
+    /// Takes the own CA, which is another by now or the only one again.
+    fn take_ca(&mut self, own: Arc<OwnCa>) {
+        self.enrolment.set_own(Arc::clone(&own));
+        let rolled = self.certificates.set_own(&own);
+        self.set_trust(&self.config.cluster.name.clone(), Some(&own.bundle()));
+        if rolled {
+            self.renew(true);
+            self.connections.redial_all();
+        }
+    }
+
     /// The own cluster's CAs, in PEM.
     fn own_ca(&self) -> Result<String, PemFault> {
         match (&self.config.tls, self.certificates.own_ca()) {
             (Some(files), _) => pem_file::ca(&files.ca, "tls.ca"),
-            (None, Some(own)) => Ok(own.pem.clone()),
+            (None, Some(own)) => Ok(own.bundle()),
             // A hub has the one or the other; who has none offers none, which no cluster takes.
             (None, None) => Ok(String::new()),
         }

@@ -14,6 +14,7 @@ use crate::config::hub_yaml::HubConfig;
 use crate::io::ca_store::OwnCa;
 use crate::io::folder::Folder;
 use crate::io::folder_watch::FolderWatch;
+use crate::io::followed_folder::FollowedFolder;
 use crate::io::journal_file::JournalFile;
 use crate::io::lock::{self, Lock};
 use crate::io::numbers::NumberFiles;
@@ -31,6 +32,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc::UnboundedSender;
 
 mod affairs;
+mod authorities;
 mod heard;
 mod lanes;
 mod order;
@@ -68,6 +70,8 @@ pub(super) struct Scribe {
     revoked: RevokedFolder,
     /// It signs what this cluster decides.
     own_ca: Option<Arc<OwnCa>>,
+    /// What became of the CAs of other clusters.
+    followed: FollowedFolder,
     members: Members,
     /// Lists that could not be kept yet.
     unkept_lists: Vec<Signed>,
@@ -119,6 +123,7 @@ impl Scribe {
             tokens: TokenStore::open(state)?,
             revoked: RevokedFolder::open(state)?,
             own_ca,
+            followed: FollowedFolder::open(state)?,
             catalog: Catalog::new(ground),
             members: Members::new(config.cluster.id, config.cluster.name.clone()),
             unkept_lists: Vec::new(),
@@ -182,6 +187,9 @@ impl Scribe {
                 Ok(Order::Peers) => self.look_at_peers(),
                 Ok(Order::Revoked) => self.look_at_revoked(),
                 Ok(Order::Revocations(signed)) => self.hear_revocations(&signed),
+                Ok(Order::Ca) => self.look_at_ca(),
+                Ok(Order::Followed) => self.look_at_followed(),
+                Ok(Order::Authorities(name, said)) => self.hear_authorities(&name, &said),
                 Ok(Order::Affair(affair)) => self.settle_affair(affair),
                 Ok(Order::Locked(lock)) => self.begin(lock)?,
                 Ok(Order::Unlockable(error)) => return Err(error.into()),
@@ -197,6 +205,8 @@ impl Scribe {
                         self.hear_others();
                         self.look_at_peers();
                         self.look_at_revoked();
+                        self.look_at_ca();
+                        self.look_at_followed();
                         for signed in std::mem::take(&mut self.unkept_lists) {
                             self.hear_revocations(&signed);
                         }
@@ -272,7 +282,10 @@ impl Scribe {
             dirty: true,
             _lock: lock,
         });
+        // Who wrote before may have ended in the middle of a roll.
+        self.sign_again();
         self.publish_revocations();
+        self.publish_authorities();
         self.hear_lanes();
         tracing::info!(version = %self.live.version, "this replica writes");
         self.report(Report::Writes);
@@ -289,7 +302,10 @@ impl Scribe {
             return Ok(());
         };
         // A source that is away at the start must not be taken for an empty one. Clusters join and are revoked without any.
-        let of_source = |key: &Key| !matches!(key.kind(), Some(Kind::Cluster | Kind::Revocations));
+        let of_source = |key: &Key| {
+            let kinds = [Kind::Cluster, Kind::Revocations, Kind::Authorities];
+            !key.kind().is_some_and(|kind| kinds.contains(&kind))
+        };
         let unknown = self.catalog.is_empty() && self.live.records.keys().any(of_source);
         if !writing.dirty || unknown {
             return Ok(());

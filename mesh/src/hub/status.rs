@@ -2,7 +2,7 @@
 
 use super::connections::Connections;
 use super::core::Core;
-use super::joining::Listed;
+use super::joining::{Listed, Rolled};
 use crate::join::table::fingerprints;
 use crate::trust::Role;
 use serde_json::{Value, json};
@@ -14,6 +14,7 @@ pub(super) fn status(
     core: &Core,
     digest: bool,
     role: &str,
+    ca: Option<Rolled>,
     source: &(usize, Vec<String>),
     connections: &Connections,
     handshakes: &BTreeMap<&'static str, u64>,
@@ -52,6 +53,7 @@ pub(super) fn status(
     json!({
         "role": role,
         "cluster": core.own().name,
+        "ca": ca,
         "version": core.version().to_string(),
         "origins": core.origins().filter_map(origin).collect::<Vec<_>>(),
         "refusals": stats.refusals,

@@ -9,6 +9,7 @@ use super::journal::{Frame, Live};
 use super::manifest::{ClusterPeer, Object, ObjectKey};
 use crate::record::{Incarnation, Key, LaneRecord, Revision, Version};
 use crate::revocation::Signed;
+use crate::trust::Authorities;
 use hawser_tunnel::identity::Identity;
 use hawser_tunnel::node::{ClusterId, NodeIndex};
 use std::collections::{BTreeMap, BTreeSet};
@@ -113,6 +114,11 @@ impl Writer {
     /// Takes the list of those whom this cluster has cut off.
     pub fn set_revocations(&mut self, signed: Option<Signed>) {
         self.derive.set_revocations(signed);
+    }
+
+    /// Takes this cluster's CAs, see [`Derive::set_authorities`].
+    pub fn set_authorities(&mut self, authorities: Option<Authorities>, pem: String) {
+        self.derive.set_authorities(authorities, pem);
     }
 
     /// Takes the lanes that a node's agent told.

@@ -1,8 +1,9 @@
 //! What two clusters must not have in common, and what they must. Checked on both sides before anything changes.
 
-use super::offer::{Offer, Protocols, pins};
+use super::offer::{Offer, Protocols};
 use crate::ca::show;
 use crate::hub::manifest::{ClusterPeer, overlaps};
+use crate::token::pins;
 use hawser_tunnel::node::ClusterId;
 use hawser_tunnel::state::martian;
 use ipnet::IpNet;

@@ -3,7 +3,7 @@
 use crate::config::hub_yaml::HubConfig;
 use crate::hub::manifest::{ClusterPeer, QuotaLimits};
 use crate::record::check_label;
-use crate::token::Pin;
+use crate::token::{Pin, pins};
 use hawser_tunnel::node::ClusterId;
 use hawser_tunnel::vni::Vni;
 use ipnet::IpNet;
@@ -126,14 +126,6 @@ fn hubs(config: &HubConfig) -> Vec<String> {
         return vec![listen.to_string()];
     }
     config.hubs.clone()
-}
-
-/// The keys of the CAs in a PEM text; what is none has none.
-pub(crate) fn pins(ca: &str) -> BTreeSet<Pin> {
-    let all = crate::ca::show::all_of_pem(ca).unwrap_or_default();
-    all.iter()
-        .map(|ca| Pin::of_public_key(&ca.public_key))
-        .collect()
 }
 
 impl Grant {

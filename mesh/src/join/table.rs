@@ -50,7 +50,7 @@ impl Side {
 
 /// The CAs of a PEM text as people compare them.
 pub fn fingerprints(ca: &str) -> Vec<String> {
-    let pins = super::offer::pins(ca);
+    let pins = crate::token::pins(ca);
     pins.iter().map(|pin| format!("SHA256:{pin}")).collect()
 }
 

@@ -23,6 +23,8 @@ pub enum Kind {
     Endpoint = 4,
     /// Whom the origin has cut off.
     Revocations = 5,
+    /// The origin's CAs.
+    Authorities = 6,
     /// A network policy.
     Policy = 65,
     /// A namespace.
@@ -35,12 +37,13 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in the order of their keys.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Node,
         Self::Identity,
         Self::Service,
         Self::Endpoint,
         Self::Revocations,
+        Self::Authorities,
         Self::Policy,
         Self::Namespace,
         Self::Pod,
@@ -68,6 +71,7 @@ impl Kind {
             Self::Service => "service",
             Self::Endpoint => "endpoint",
             Self::Revocations => "revocations",
+            Self::Authorities => "authorities",
             Self::Policy => "policy",
             Self::Namespace => "namespace",
             Self::Pod => "pod",
@@ -97,7 +101,7 @@ pub enum KeyError {
 /// | service, policy | namespace, 0, name |
 /// | endpoint of a service | `s`, namespace, 0, service, 0, name |
 /// | endpoint of an identity | `i`, number, 4 bytes, big endian, name |
-/// | revocations | nothing: an origin has one list |
+/// | revocations, authorities | nothing: an origin has one list |
 /// | namespace | name |
 /// | pod | node index, 2 bytes, big endian, namespace, 0, name |
 /// | cluster | cluster ID, 2 bytes, big endian |
@@ -169,6 +173,11 @@ impl Key {
     /// Of an origin's revocations.
     pub fn revocations() -> Self {
         Self(build(Kind::Revocations, &[]))
+    }
+
+    /// Of an origin's CAs.
+    pub fn authorities() -> Self {
+        Self(build(Kind::Authorities, &[]))
     }
 
     /// Of a network policy.
@@ -311,6 +320,7 @@ mod tests {
                 b"\x04i\0\0\x03\xe9a",
             ),
             (Key::revocations(), b"\x05"),
+            (Key::authorities(), b"\x06"),
             (
                 Key::pod(index(7), "shop", "web-1"),
                 b"\x43\0\x07shop\0web-1",

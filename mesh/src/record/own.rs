@@ -50,6 +50,7 @@ pub struct Cluster {
     pub name: String,
     /// Its pod prefixes, as granted, sorted, each once.
     pub prefixes: Vec<IpNet>,
-    /// The certificates of its CA in PEM, by which its nodes are known; empty for this cluster itself.
+    /// The certificates of its CA in PEM, by which its nodes are known; for this cluster itself empty, unless its CA
+    /// was rolled: then those that are trusted, first of which is the one that signs.
     pub ca: String,
 }

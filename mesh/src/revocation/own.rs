@@ -93,6 +93,11 @@ impl Own {
         self.nodes.remove(name).is_some()
     }
 
+    /// The list is to be signed again, by another CA.
+    pub fn forget_signature(&mut self) {
+        self.signed = None;
+    }
+
     /// Makes the list that others are told, where the epoch has changed. Call it after each change.
     ///
     /// # Errors

@@ -2,10 +2,8 @@
 
 use super::list::{List, ListError};
 use crate::ca::{Ca, IssueError, show};
-use crate::trust::provider;
+use crate::trust::is_signed_by;
 use bytes::Bytes;
-use x509_parser::prelude::FromDer as _;
-use x509_parser::x509::SubjectPublicKeyInfo;
 
 /// The longest signature, in bytes: RSA with 4,096 bits. Ours have 72.
 pub const MAX_SIGNATURE: usize = 512;
@@ -70,19 +68,8 @@ impl Signed {
     pub fn is_by(&self, ca: &str) -> bool {
         let message = message(&self.bytes);
         let all = show::all_of_pem(ca).unwrap_or_default();
-        let algorithms = provider().signature_verification_algorithms.all;
-        all.iter().filter(|shown| shown.is_ca).any(|shown| {
-            let Ok((_, info)) = SubjectPublicKeyInfo::from_der(&shown.public_key) else {
-                return false;
-            };
-            // A key of another kind than an algorithm's verifies nothing.
-            let key = &info.subject_public_key.data;
-            let verifies = |algorithm: &&dyn rustls_pki_types::SignatureVerificationAlgorithm| {
-                let verified = algorithm.verify_signature(key, &message, &self.signature);
-                verified.is_ok()
-            };
-            algorithms.iter().any(verifies)
-        })
+        let mut all = all.iter().filter(|shown| shown.is_ca);
+        all.any(|shown| is_signed_by(shown, &message, &self.signature))
     }
 }
 

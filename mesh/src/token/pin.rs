@@ -3,6 +3,7 @@
 use crate::ca::show;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -36,6 +37,14 @@ impl Pin {
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
+}
+
+/// The keys of the CAs in a PEM text; what is none has none.
+pub(crate) fn pins(ca: &str) -> BTreeSet<Pin> {
+    let all = show::all_of_pem(ca).unwrap_or_default();
+    all.iter()
+        .map(|ca| Pin::of_public_key(&ca.public_key))
+        .collect()
 }
 
 /// 64 hexadecimal digits.

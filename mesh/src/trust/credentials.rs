@@ -91,6 +91,11 @@ impl Credentials {
         &self.clusterset
     }
 
+    /// What stands behind the certificate: by it certificates of one CA and of the next can be told from each other.
+    pub fn links(&self) -> &[CertificateDer<'static>] {
+        self.certified.cert.get(1..).unwrap_or_default()
+    }
+
     /// When it ends.
     pub fn expires(&self) -> SystemTime {
         self.expires

@@ -3,10 +3,8 @@
 use super::{
     Expected, MAX_CAS, MAX_CERTIFICATE, MAX_INTERMEDIATES, PeerId, Side, Trust, Untrusted,
 };
-use crate::ca::show;
+use crate::ca::show::{self, pem};
 use crate::token::Pin;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::{CertificateDer, UnixTime};
 
 /// A hub of this cluster in this clusterset, under a CA with this key.
@@ -22,7 +20,7 @@ pub struct Pinned {
 
 impl Pinned {
     /// Says who shows this certificate, and by which CA (PEM): the CA is among those that it shows, has the key, and has
-    /// signed it.
+    /// signed it, or the CA that did.
     ///
     /// # Errors
     /// It is none of that cluster's hubs.
@@ -48,26 +46,11 @@ impl Pinned {
         let mut trust = Trust::new(self.clusterset.clone());
         let trusted = trust.set(&self.cluster, &ca);
         trusted.map_err(|_| Untrusted::Malformed)?;
-        let peer = trust.verify(certificate, &[], Side::Server, now)?;
+        // While CAs change, the key that is pinned may be the old one's, and the new one's certified by it.
+        let peer = trust.verify(certificate, shown, Side::Server, now)?;
         Expected::HubOf(self.cluster.clone()).check(&peer)?;
         Ok((peer, ca))
     }
-}
-
-/// RFC 7468, section 3.
-fn pem(certificate: &[u8]) -> String {
-    let text = STANDARD.encode(certificate);
-    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
-    let mut rest = text.as_str();
-    while !rest.is_empty() {
-        // Base64 is ASCII.
-        let (line, next) = rest.split_at(rest.len().min(64));
-        pem.push_str(line);
-        pem.push('\n');
-        rest = next;
-    }
-    pem.push_str("-----END CERTIFICATE-----\n");
-    pem
 }
 
 #[cfg(test)]

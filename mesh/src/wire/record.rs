@@ -14,6 +14,7 @@ use crate::record::{
     check_label, check_labels, check_name,
 };
 use crate::revocation::{ListError, Signed};
+use crate::trust::{Authorities, AuthoritiesError};
 use bytes::Bytes;
 use fields::{
     MAX_CA, MAX_LIST, address, address_bytes, addresses, check_port_name, identity, name,
@@ -22,8 +23,8 @@ use fields::{
 use hawser_tunnel::key::PublicKey;
 use hawser_tunnel::node::ClusterId;
 use messages::{
-    Value, WireCluster, WireEndpoint, WireIdentity, WireNamespace, WireNode, WirePod, WirePolicy,
-    WirePort, WireRecord, WireRevocations, WireService,
+    Value, WireAuthorities, WireCluster, WireEndpoint, WireIdentity, WireNamespace, WireNode,
+    WirePod, WirePolicy, WirePort, WireRecord, WireRevocations, WireService,
 };
 use prost::Message as _;
 use std::net::SocketAddr;
@@ -59,6 +60,9 @@ pub enum RecordError {
     /// Its list of revocations is none.
     #[error(transparent)]
     Revocations(#[from] ListError),
+    /// What it says of CAs.
+    #[error(transparent)]
+    Authorities(#[from] AuthoritiesError),
 }
 
 impl RecordError {
@@ -72,6 +76,7 @@ impl RecordError {
             Self::Value(_) => "record_value",
             Self::List(_) => "record_list",
             Self::Revocations(_) => "record_revocations",
+            Self::Authorities(_) => "record_authorities",
         }
     }
 }
@@ -105,6 +110,10 @@ pub fn encode_record(record: &Record) -> Bytes {
         Record::Revocations(signed) => Value::Revocations(WireRevocations {
             list: signed.bytes().clone(),
             signature: signed.signature().clone(),
+        }),
+        Record::Authorities(authorities) => Value::Authorities(WireAuthorities {
+            cas: authorities.cas().to_vec(),
+            links: authorities.links().to_vec(),
         }),
         Record::Policy(policy) => Value::Policy(WirePolicy {
             namespace: policy.namespace.clone(),
@@ -158,6 +167,9 @@ pub fn decode_record(key: &Key, bytes: &Bytes) -> Result<Record, RecordError> {
         Value::Endpoint(endpoint) => Record::Endpoint(checked_endpoint(endpoint)?),
         Value::Revocations(revocations) => {
             Record::Revocations(Signed::parse(revocations.list, revocations.signature)?)
+        }
+        Value::Authorities(authorities) => {
+            Record::Authorities(Authorities::new(authorities.cas, authorities.links)?)
         }
         Value::Policy(policy) => {
             check_label(&policy.namespace).map_err(name("namespace"))?;

@@ -3,7 +3,9 @@
 
 use std::fmt::Write as _;
 
-use super::Lab;
+use anyhow::{Result, bail};
+
+use super::{Lab, Node};
 use crate::io::Netns;
 
 /// Words of the kernel's counters that speak of packets that went no further.
@@ -40,6 +42,32 @@ impl Lab {
             }
         }
         text
+    }
+}
+
+impl Node {
+    /// UDP packets that came to this node and were thrown away by the kernel because nobody read them in time.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn unread(&self) -> Result<u64> {
+        let [v4, v6] = self.netns().run(|| -> Result<_> {
+            let read =
+                |name: &str| std::fs::read_to_string(format!("/proc/thread-self/net/{name}"));
+            Ok([read("snmp")?, read("snmp6")?])
+        })??;
+        let udp: Vec<&str> = v4.lines().filter(|line| line.starts_with("Udp:")).collect();
+        let [names, values] = udp[..] else {
+            bail!("no counters of UDP");
+        };
+        let named = names.split_whitespace().zip(values.split_whitespace());
+        let v6 = v6.lines().filter_map(|line| {
+            let mut words = line.split_whitespace();
+            Some((words.next()?.strip_prefix("Udp6")?, words.next()?))
+        });
+        let full = named.chain(v6).filter(|(name, _)| *name == "RcvbufErrors");
+        let counts: Result<Vec<u64>, _> = full.map(|(_, count)| count.parse()).collect();
+        Ok(counts?.iter().sum())
     }
 }
 

@@ -91,6 +91,22 @@ impl Lab {
         self.ask_hub(cluster, &["readmit", name], "")
     }
 
+    /// Has a cluster's hub roll its CA (`hawser ca roll`).
+    ///
+    /// # Errors
+    /// What it complains of.
+    pub fn roll_ca(&self, cluster: &str) -> Result<String> {
+        self.ask_hub(cluster, &["ca", "roll"], "")
+    }
+
+    /// Has it trust the old one no longer (`hawser ca retire`).
+    ///
+    /// # Errors
+    /// What it complains of.
+    pub fn retire_ca(&self, cluster: &str) -> Result<String> {
+        self.ask_hub(cluster, &["ca", "retire"], "")
+    }
+
     /// What a cluster's hub says of the others (`hawser clusters list`).
     ///
     /// # Errors

@@ -119,6 +119,7 @@ fn bearer(key: &Key, value: &Bytes) -> Option<String> {
         Record::Service(_)
         | Record::Endpoint(_)
         | Record::Revocations(_)
+        | Record::Authorities(_)
         | Record::Policy(_)
         | Record::Namespace(_)
         | Record::Pod(_)

@@ -156,6 +156,8 @@ fn told_by_hub(action: Action) -> Option<Told> {
         Action::Dial { .. }
         | Action::Hang { .. }
         | Action::Trust { .. }
+        | Action::Redial { .. }
+        | Action::Authorities { .. }
         | Action::Announced { .. }
         | Action::Revocations { .. }
         | Action::Synced { .. } => None,

@@ -9,7 +9,7 @@ const HUBS: usize = 2;
 /// Agents of a cluster, at most.
 pub(super) const AGENTS: usize = 2;
 /// The clusters that have so many, the first ones; each of the others has one of each.
-const LARGE: usize = 3;
+const LARGE: usize = 2;
 /// All processes of one of the others.
 const SMALL_SEATS: usize = 2;
 /// Things that a cluster's source can have.

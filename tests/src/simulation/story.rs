@@ -15,9 +15,9 @@ pub(super) const ROUND: Moment = 200 * SECOND;
 pub(super) const ROUNDS: u64 = 3;
 
 /// Faults in each round.
-const FAULTS: u64 = 70;
+const FAULTS: u64 = 67;
 /// Changes of sources in each round that are no faults.
-const CHANGES: u64 = 30;
+const CHANGES: u64 = 24;
 /// How long most faults last at most.
 const LASTS: Moment = 12 * SECOND;
 

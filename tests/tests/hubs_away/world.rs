@@ -404,6 +404,8 @@ impl World {
                 | Action::Bump { .. }
                 | Action::Ahead { .. }
                 | Action::Revocations { .. }
+                | Action::Authorities { .. }
+                | Action::Redial { .. }
                 | Action::Refused { .. } => panic!("the hub of {}: {action:?}", name(site)),
             }
         }

@@ -75,6 +75,7 @@ impl Known<'_> {
             | Record::Service(_)
             | Record::Endpoint(_)
             | Record::Revocations(_)
+            | Record::Authorities(_)
             | Record::Policy(_)
             | Record::Namespace(_)
             | Record::Pod(_)
@@ -90,6 +91,7 @@ impl Known<'_> {
             | Record::Service(_)
             | Record::Endpoint(_)
             | Record::Revocations(_)
+            | Record::Authorities(_)
             | Record::Policy(_)
             | Record::Namespace(_)
             | Record::Pod(_)
@@ -124,6 +126,7 @@ impl Known<'_> {
                 | Record::Service(_)
                 | Record::Endpoint(_)
                 | Record::Revocations(_)
+                | Record::Authorities(_)
                 | Record::Cluster(_) => {}
             }
         }

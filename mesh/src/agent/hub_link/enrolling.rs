@@ -12,7 +12,7 @@ use crate::trust::{PeerId, Pinned};
 use bytes::Bytes;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
 /// The clock of the wall is looked at so often: it may be set.
@@ -50,6 +50,8 @@ enum EnrolError {
 #[derive(Debug)]
 pub(super) struct Enrolling {
     news: mpsc::Receiver<News>,
+    /// What the hub says of the cluster's CAs, in PEM; empty: nothing yet.
+    cas: watch::Sender<String>,
     task: AbortHandle,
 }
 
@@ -69,6 +71,7 @@ impl Enrolling {
         let token = hub.identity.token()?;
         let validity = stored.as_ref().map(|stored| stored.validity);
         let (tell, news) = mpsc::channel(4);
+        let (cas, told) = watch::channel(String::new());
         let keeper = Keeper {
             cluster: config.cluster.clone(),
             node: config.name.clone(),
@@ -78,8 +81,19 @@ impl Enrolling {
             renewal: Renewal::new(validity, crate::lot::drawn()),
             present: stored,
         };
-        let task = tokio::spawn(keeper.keep(tell)).abort_handle();
-        Some(Self { news, task })
+        let task = tokio::spawn(keeper.keep(tell, told)).abort_handle();
+        Some(Self { news, cas, task })
+    }
+
+    /// The hub says what the cluster's CAs are by now.
+    pub(super) fn tell_cas(&self, pem: &str) {
+        self.cas.send_if_modified(|known| {
+            let is_news = known != pem;
+            if is_news {
+                pem.clone_into(known);
+            }
+            is_news
+        });
     }
 
     /// What was stored by a process before. Broken files are told of and count as none: the token may help.
@@ -125,13 +139,28 @@ struct Keeper {
 }
 
 impl Keeper {
-    async fn keep(mut self, tell: mpsc::Sender<News>) {
+    async fn keep(mut self, tell: mpsc::Sender<News>, mut cas: watch::Receiver<String>) {
         loop {
             let now = SystemTime::now();
+            let told = cas.has_changed().unwrap_or(false);
+            let told = told.then(|| cas.borrow_and_update().clone());
+            if let Some(news) = told.and_then(|told| self.take_cas(&told, now))
+                && tell.send(news).await.is_err()
+            {
+                return;
+            }
             let done = match (self.renewal.need(now), &self.present) {
                 (Need::Nothing(until), _) => {
                     let wait = until.duration_since(now).unwrap_or_default();
-                    tokio::time::sleep(wait.min(LOOK)).await;
+                    tokio::select! {
+                        () = tokio::time::sleep(wait.min(LOOK)) => {}
+                        // Who would tell has gone, and so will this task.
+                        changed = cas.changed() => if changed.is_err() {
+                            return;
+                        } else {
+                            cas.mark_changed();
+                        },
+                    }
                     continue;
                 }
                 (Need::Renew, Some(present)) => self.renew(present).await,
@@ -151,6 +180,37 @@ impl Keeper {
             if tell.send(news).await.is_err() {
                 return;
             }
+        }
+    }
+
+    /// Trusts the CAs that the hub tells, if one of them has signed the present certificate; one of the first of them is
+    /// asked for soon.
+    fn take_cas(&mut self, ca: &str, now: SystemTime) -> Option<News> {
+        let present = self.present.as_ref()?;
+        let taken = self
+            .files
+            .stored()
+            .map_err(EnrolError::from)
+            .and_then(|stored| {
+                let Some(stored) = stored else {
+                    return Ok(None);
+                };
+                let (next, is_current) = present.with_cas(&stored.chain, ca, now)?;
+                if *stored.ca != *ca {
+                    self.files.store(&stored.chain, ca)?;
+                }
+                Ok(Some((next, is_current)))
+            });
+        match taken {
+            Ok(None) => None,
+            Ok(Some((next, is_current))) => {
+                self.present = Some(next.clone());
+                if !is_current {
+                    self.renewal.handle_superseded(now);
+                }
+                Some(News::Certified(Box::new(next)))
+            }
+            Err(error) => Some(News::Failed(one_line(&error))),
         }
     }
 

@@ -2,8 +2,10 @@
 
 use crate::io::quic::{Connection, Unsent};
 use crate::replica::{SessionId, Stream, Transmit};
+use crate::trust::Credentials;
 use bytes::Bytes;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// A connection with its number.
 #[derive(Debug)]
@@ -13,6 +15,8 @@ pub(super) struct Session {
     pub(super) peer: String,
     pub(super) address: SocketAddr,
     connection: Connection,
+    /// What was shown for it.
+    made_with: Option<Arc<Credentials>>,
     /// It takes nothing more on the stream of changes. We send on no other.
     full: bool,
 }
@@ -26,14 +30,25 @@ pub(super) enum Heard {
 }
 
 impl Session {
-    pub(super) fn new(number: SessionId, connection: Connection) -> Self {
+    pub(super) fn new(
+        number: SessionId,
+        connection: Connection,
+        made_with: Option<Arc<Credentials>>,
+    ) -> Self {
         Self {
             number,
             peer: connection.peer.to_string(),
             address: connection.address,
             connection,
+            made_with,
             full: false,
         }
+    }
+
+    /// Whether the certificate that was shown for it is of the same CA as this one.
+    pub(super) fn is_made_with(&self, credentials: &Credentials) -> bool {
+        let shown = self.made_with.as_ref();
+        shown.is_some_and(|shown| shown.links() == credentials.links())
     }
 
     /// Sends a message; the stream, if it takes nothing more for now. One that cannot be sent is lost with the

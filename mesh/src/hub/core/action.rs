@@ -6,7 +6,7 @@ use super::{Core, bump};
 use crate::record::{Incarnation, Key, LaneRecord, Revision, Version};
 use crate::replica::SessionId;
 use crate::revocation::Signed;
-use crate::trust::PeerId;
+use crate::trust::{Authorities, PeerId};
 use bytes::Bytes;
 use hawser_tunnel::node::ClusterId;
 
@@ -28,7 +28,7 @@ pub enum Action {
         /// Which.
         cluster: ClusterId,
     },
-    /// Trust this CA of that cluster from now on; `None`: none.
+    /// Trust this CA of that cluster from now on, and end connections that it does not vouch for; `None`: none.
     Trust {
         /// The cluster's name.
         name: String,
@@ -79,6 +79,19 @@ pub enum Action {
     Revocations {
         /// Checked, and not older than what was known.
         signed: Signed,
+    },
+    /// A member told what its CAs are by now: keep those that are believed, and trust them.
+    Authorities {
+        /// The member's name.
+        name: String,
+        /// As it came; the gate believed one of them at least.
+        said: Authorities,
+    },
+    /// A member's CAs changed: make another connection to its hubs before the present one ends, so that both sides know
+    /// each other by what is newest.
+    Redial {
+        /// Which.
+        cluster: ClusterId,
     },
     /// Another cluster's hub refused one of our records.
     Refused {

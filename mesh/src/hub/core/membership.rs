@@ -54,17 +54,17 @@ impl Core {
             None => self.actions.push_back(Action::Hang { cluster: id }),
             Some(peer) => {
                 let same = old.filter(|old| old.name == name);
+                let same_hubs = same.as_ref().is_some_and(|old| old.peer.hubs == peer.hubs);
                 if same.as_ref().is_none_or(|old| old.peer.ca != peer.ca) {
-                    if same.is_some() {
-                        // Sessions that the old CA vouched for end with it.
-                        self.close_all_of(&name, "ca_changed");
-                    }
                     self.actions.push_back(Action::Trust {
                         name: name.clone(),
                         ca: Some(peer.ca.clone()),
                     });
+                    if same_hubs {
+                        self.actions.push_back(Action::Redial { cluster: id });
+                    }
                 }
-                if same.is_none_or(|old| old.peer.hubs != peer.hubs) {
+                if !same_hubs {
                     self.actions.push_back(Action::Dial {
                         cluster: id,
                         name,
@@ -88,9 +88,9 @@ impl Core {
 
 /// Whether a member's records are judged alike by both.
 fn is_same_grant(one: &ClusterPeer, other: &ClusterPeer) -> bool {
-    // The CA only vouches for revocations.
-    let issuer = |peer: &ClusterPeer| peer.may_revoke.then(|| peer.ca.clone());
+    // The CA vouches for revocations and for other CAs.
     one.pod_cidrs == other.pod_cidrs
         && one.namespaces == other.namespaces
-        && issuer(one) == issuer(other)
+        && one.may_revoke == other.may_revoke
+        && one.ca == other.ca
 }

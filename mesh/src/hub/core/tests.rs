@@ -1,9 +1,10 @@
 use super::*;
-use crate::ca::{Ca, Issued, init};
+use crate::ca::{Ca, Issued, Successor, init};
 use crate::hub::members::MemberChange;
 use crate::record::{Incarnation, Revision};
 use crate::record::{Namespace, Node};
 use crate::revocation::{List, Revoked, Signed};
+use crate::trust::Authorities;
 use crate::wire::encode_record;
 use std::time::Duration;
 
@@ -593,4 +594,78 @@ fn a_member_that_is_cut_off_is_told_why() {
     assert!(told.contains(&Action::Forget { origin: id(2) }), "{told:?}");
     assert!(one.store(id(2)).is_none());
     assert_eq!(one.accepted(8, hub_id(2)), Err(Unwelcome::ClusterUnknown));
+}
+
+#[test]
+fn a_members_next_ca_counts_if_the_one_before_vouches_for_it_and_ends_no_session() {
+    let now = Instant::now();
+    let root = |name: &str| init("set.example", name, std::time::SystemTime::now()).unwrap();
+    let successor = |of: &Issued| {
+        let ca = Ca::from_pem(&of.certificate, &of.key).unwrap();
+        ca.successor(std::time::SystemTime::now()).unwrap()
+    };
+    let said = |next: &Successor| {
+        let said = Authorities::of_pem(&next.ca.certificate, &next.link).unwrap();
+        let record = Record::Authorities(said.clone());
+        (said, (record.key(), Some(encode_record(&record))))
+    };
+    let first = root("c2");
+    let with_ca = |ca: &str| {
+        let mut change = member(2);
+        let peer = ClusterPeer {
+            ca: ca.to_owned(),
+            ..(**change.peer.as_ref().unwrap()).clone()
+        };
+        change.peer = Some(Arc::new(peer));
+        change
+    };
+    let (mut one, mut two) = (hub(1, &[], now), hub(2, &[1], now));
+    one.set_member(with_ca(&first.certificate), now);
+    let heard = |core: &mut Core| -> Vec<Authorities> {
+        let of_cas = |action| {
+            if let Action::Authorities { name, said } = action {
+                assert_eq!(name, "c2");
+                return Some(said);
+            }
+            None
+        };
+        actions(core).into_iter().filter_map(of_cas).collect()
+    };
+    // Somebody else's, by who speaks for that cluster and has not its CA.
+    let (_, forged) = said(&successor(&root("c2")));
+    two.write(frame(2, vec![forged]));
+    dial(&mut one, &mut two, 7, now);
+    assert!(heard(&mut one).is_empty());
+    assert_eq!(one.stats().refusals.get("authorities_unlinked"), Some(&1));
+    let next = successor(&first);
+    let (right, record) = said(&next);
+    two.write(frame(3, vec![record]));
+    carry(&mut one, &mut two, now);
+    assert_eq!(heard(&mut one), [right]);
+    // It is trusted: what is open stays, and is made anew at its time.
+    one.set_member(with_ca(&next.ca.certificate), now);
+    let told = actions(&mut one);
+    let name = "c2".to_owned();
+    let ca = Some(next.ca.certificate.clone());
+    assert!(told.contains(&Action::Trust { name, ca }), "{told:?}");
+    let cluster = id(2);
+    assert!(told.contains(&Action::Redial { cluster }), "{told:?}");
+    let ends = |action: &Action| matches!(action, Action::Close { .. } | Action::Dial { .. });
+    assert!(!told.iter().any(ends), "{told:?}");
+    // By the next one alone, from here on.
+    let (_, record) = said(&successor(&next.ca));
+    two.write(frame(4, vec![record]));
+    carry(&mut one, &mut two, now);
+    assert_eq!(heard(&mut one).len(), 1);
+    // A member that has that CA by what its operator says, and other hubs: dialed as those.
+    let mut elsewhere = with_ca(&first.certificate);
+    let peer = Arc::make_mut(elsewhere.peer.as_mut().unwrap());
+    peer.hubs = vec!["192.0.2.9:6082".to_owned()];
+    one.set_member(elsewhere, now);
+    let told = actions(&mut one);
+    assert!(
+        told.iter()
+            .any(|action| matches!(action, Action::Dial { .. }))
+    );
+    assert!(!told.contains(&Action::Redial { cluster }), "{told:?}");
 }

@@ -5,7 +5,7 @@ use super::joiner::{Joiner, hex};
 use crate::chain::one_line;
 use crate::enrol::message::{self as enrol, Answer, JoinRequest};
 use crate::hub::admin::{Answering, Question, Request, TokenText, Wishes};
-use crate::hub::joining::{Affair, Invitation, Invited, Refusal, Reply, Shown};
+use crate::hub::joining::{Affair, Invitation, Invited, Refusal, Reply, Rolled, Shown};
 use crate::hub::scribe::Order;
 use crate::hub::status::{clusters, standings, status};
 use crate::hub::tokens::seconds;
@@ -63,6 +63,18 @@ impl Hub {
                     asked.answer().await.map(|cut| json!({ "readmitted": cut }))
                 });
             }
+            Request::RollCa {} => {
+                let asked = ask_scribe(&self.orders, Affair::RollCa);
+                answer_with(reply, async move {
+                    asked.answer().await.map(|it| json!({ "rolled": it }))
+                });
+            }
+            Request::RetireCa {} => {
+                let asked = ask_scribe(&self.orders, Affair::RetireCa);
+                answer_with(reply, async move {
+                    asked.answer().await.map(|it| json!({ "retired": it }))
+                });
+            }
         }
     }
 
@@ -72,6 +84,7 @@ impl Hub {
             &self.core,
             digest,
             role,
+            self.certificates.own_ca().as_deref().map(Rolled::of),
             &self.source,
             &self.connections,
             &self.listener.refusals(),

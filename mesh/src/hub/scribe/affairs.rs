@@ -42,6 +42,12 @@ impl Scribe {
             Affair::Readmit(name, kind, reply) => {
                 let _ = reply.send(self.readmit(&name, kind, now));
             }
+            Affair::RollCa(reply) => {
+                let _ = reply.send(self.roll(now));
+            }
+            Affair::RetireCa(reply) => {
+                let _ = reply.send(self.retire());
+            }
         }
     }
 

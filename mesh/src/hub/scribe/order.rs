@@ -4,13 +4,16 @@ use crate::hub::bump::Claim;
 use crate::hub::joining::Affair;
 use crate::hub::journal::{Frame, Live};
 use crate::hub::members::MemberChange;
+use crate::io::ca_store::OwnCa;
 use crate::io::journal_file::JournalError;
 use crate::io::lock::Lock;
 use crate::io::token_store::TokenStoreError;
 use crate::record::{Incarnation, LaneRecord};
 use crate::revocation::{Epoch, Signed};
+use crate::trust::Authorities;
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 
 /// What the scribe is told.
 #[derive(Debug)]
@@ -29,6 +32,12 @@ pub(in crate::hub) enum Order {
     Revoked,
     /// A member told whom it revoked.
     Revocations(Box<Signed>),
+    /// Some replica changed the CA of this cluster.
+    Ca,
+    /// Some replica wrote what became of another cluster's CA.
+    Followed,
+    /// A member told its CAs.
+    Authorities(String, Authorities),
     /// Something about members is asked or to be done.
     Affair(Affair),
     /// Nobody else writes any more.
@@ -54,6 +63,8 @@ pub(in crate::hub) enum Report {
     Frame(Frame),
     /// A member came, changed or left.
     Member(MemberChange),
+    /// The CA of this cluster is another, or the one before it is trusted no longer.
+    Ca(Arc<OwnCa>),
     /// The newest lists of revocations, by their issuers.
     Epochs(BTreeMap<String, Epoch>),
     /// Another replica heard this.

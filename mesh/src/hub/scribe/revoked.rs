@@ -4,9 +4,8 @@ use super::{Report, Scribe};
 use crate::hub::joining::{Cut, Refusal};
 use crate::hub::manifest::{Object, ObjectKey, ObjectKind};
 use crate::hub::tokens::seconds;
-use crate::join::pins;
 use crate::revocation::{Heard, Kind, Own, Signed};
-use crate::token::{Pin, Purpose};
+use crate::token::{Pin, Purpose, pins};
 use std::collections::BTreeSet;
 use std::time::SystemTime;
 
@@ -220,4 +219,4 @@ fn node_key(name: &str) -> ObjectKey {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

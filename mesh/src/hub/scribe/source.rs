@@ -2,7 +2,7 @@
 
 use super::{Report, Scribe, ScribeError};
 use crate::hub::derive::unfit;
-use crate::hub::manifest::{Content, News, Object, ObjectKey, ObjectKind};
+use crate::hub::manifest::{ClusterPeer, Content, News, Object, ObjectKey, ObjectKind};
 use crate::hub::members::MemberChange;
 use crate::io::folder::MANIFESTS;
 use crate::record::{Kind, Record};
@@ -128,10 +128,8 @@ impl Scribe {
 
     /// Takes a member as the source says, else as it joined.
     pub(super) fn set_member(&mut self, name: &str) {
-        let declared = self.catalog.get(&peer_key(name));
-        let declared = declared.and_then(|object| object.as_cluster_peer());
-        let peer = declared.map(|peer| Arc::new(peer.clone()));
-        let peer = peer.or_else(|| self.peers.get(name).cloned());
+        let peer = self.given(name);
+        let peer = peer.map(|peer| self.with_followed(name, peer));
         let before: BTreeSet<String> = self.refused_names();
         let changes = self.members.set(name, peer);
         self.tell_members(changes);
@@ -140,6 +138,14 @@ impl Scribe {
                 tracing::warn!(cluster = name, why, "ClusterPeer refused");
             }
         }
+    }
+
+    /// A member as an operator, or joining, said.
+    pub(super) fn given(&self, name: &str) -> Option<Arc<ClusterPeer>> {
+        let declared = self.catalog.get(&peer_key(name));
+        let declared = declared.and_then(|object| object.as_cluster_peer());
+        let peer = declared.map(|peer| Arc::new(peer.clone()));
+        peer.or_else(|| self.peers.get(name).cloned())
     }
 
     /// Tells everybody who is a member by now.

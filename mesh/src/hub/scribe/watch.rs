@@ -11,12 +11,14 @@ impl Scribe {
         let (journal, announced) = (state.join("journal"), state.join("announced"));
         let (ahead, peers) = (state.join("ahead"), state.join("peers"));
         let revoked = self.revoked.path().to_owned();
+        let (followed, ca) = (self.followed.path().to_owned(), state.join("ca"));
         let folders = [
             source.clone(),
             announced.clone(),
             ahead.clone(),
             peers.clone(),
             revoked.clone(),
+            followed.clone(),
             state.clone(),
         ];
         let heard = move |paths: &[std::path::PathBuf]| {
@@ -30,6 +32,8 @@ impl Scribe {
                 (under(&ahead), Order::Heard),
                 (under(&peers), Order::Peers),
                 (under(&revoked), Order::Revoked),
+                (under(&followed), Order::Followed),
+                (under(&ca), Order::Ca),
             ]
             .map(|(heard, order)| heard.then(|| orders.send(order)));
             // The hub has ended.

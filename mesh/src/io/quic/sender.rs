@@ -2,7 +2,9 @@
 
 use super::connection::{Ended, Link};
 use crate::frame::{Stream, encode};
+use crate::trust::{Side, Trust, Untrusted};
 use bytes::Bytes;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
@@ -55,6 +57,21 @@ impl Sender {
             bulk: outbox(Stream::Bulk, bulk),
             link: link.clone(),
         }))
+    }
+
+    /// Whether the peer's certificate would be taken by what is trusted now. That it has ended meanwhile ends nothing.
+    pub fn is_still_trusted(&self, trust: &Trust) -> bool {
+        let identity = self.0.link.connection.peer_identity();
+        let chain = identity.and_then(|it| it.downcast::<Vec<CertificateDer<'static>>>().ok());
+        let Some((own, rest)) = chain.as_ref().and_then(|chain| chain.split_first()) else {
+            return false;
+        };
+        let peer_is = match self.0.link.connection.side() {
+            quinn::Side::Client => Side::Server,
+            quinn::Side::Server => Side::Client,
+        };
+        let verified = trust.verify(own, rest, peer_is, UnixTime::now());
+        matches!(verified, Ok(_) | Err(Untrusted::Expired))
     }
 
     fn outbox(&self, stream: Stream) -> &Outbox {

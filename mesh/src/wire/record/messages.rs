@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct WireRecord {
-    #[prost(oneof = "Value", tags = "1, 2, 3, 4, 5, 65, 66, 67, 68")]
+    #[prost(oneof = "Value", tags = "1, 2, 3, 4, 5, 6, 65, 66, 67, 68")]
     pub(super) value: Option<Value>,
 }
 
@@ -21,6 +21,8 @@ pub(super) enum Value {
     Endpoint(WireEndpoint),
     #[prost(message, tag = "5")]
     Revocations(WireRevocations),
+    #[prost(message, tag = "6")]
+    Authorities(WireAuthorities),
     #[prost(message, tag = "65")]
     Policy(WirePolicy),
     #[prost(message, tag = "66")]
@@ -134,6 +136,17 @@ pub(super) struct WireRevocations {
     pub(super) list: Bytes,
     #[prost(bytes = "bytes", tag = "2")]
     pub(super) signature: Bytes,
+}
+
+/// Each in DER.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct WireAuthorities {
+    /// The first is the one that signs.
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub(super) cas: Vec<Bytes>,
+    /// Their keys, certified by the CA before them.
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub(super) links: Vec<Bytes>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

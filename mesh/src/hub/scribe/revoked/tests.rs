@@ -17,14 +17,14 @@ use std::sync::mpsc;
 use tempfile::TempDir;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-struct Replica {
-    scribe: Scribe,
-    reports: UnboundedReceiver<Report>,
+pub(in crate::hub::scribe) struct Replica {
+    pub(in crate::hub::scribe) scribe: Scribe,
+    pub(in crate::hub::scribe) reports: UnboundedReceiver<Report>,
     orders: mpsc::Receiver<Order>,
 }
 
 impl Replica {
-    fn start(folder: &TempDir, name: &str) -> Result<Self, ScribeError> {
+    pub(in crate::hub::scribe) fn start(folder: &TempDir, name: &str) -> Result<Self, ScribeError> {
         let at = |name: &str| folder.path().join(name).display().to_string();
         let text = format!(
             "cluster: {{name: east, id: 1}}\nclusterset: {{name: set.example}}\npodCidrs: [10.1.0.0/16]\n\
@@ -55,7 +55,7 @@ impl Replica {
     }
 
     /// Becomes the one that writes.
-    fn write(&mut self) {
+    pub(in crate::hub::scribe) fn write(&mut self) {
         let lock = loop {
             if let Order::Locked(lock) = self.orders.recv().unwrap() {
                 break lock;
@@ -65,7 +65,7 @@ impl Replica {
         self.scribe.settle().unwrap();
     }
 
-    fn member(&mut self, offer: &Offer, may_revoke: bool) {
+    pub(in crate::hub::scribe) fn member(&mut self, offer: &Offer, may_revoke: bool) {
         let grant = Grant {
             may_revoke,
             ..Grant::default()
@@ -79,7 +79,11 @@ impl Replica {
         self.scribe.look_at_peers();
     }
 
-    fn revoke(&mut self, name: &str, kind: Option<Kind>) -> Result<Cut, &'static str> {
+    pub(in crate::hub::scribe) fn revoke(
+        &mut self,
+        name: &str,
+        kind: Option<Kind>,
+    ) -> Result<Cut, &'static str> {
         let cut = self.scribe.revoke(name, kind, SystemTime::now());
         cut.map_err(|refusal| refusal.name())
     }
@@ -112,7 +116,7 @@ impl Replica {
     }
 
     /// The list that the journal has for others.
-    fn published(&mut self) -> Option<Signed> {
+    pub(in crate::hub::scribe) fn published(&mut self) -> Option<Signed> {
         self.scribe.settle().unwrap();
         let key = Key::revocations();
         let (_, value) = self.scribe.live.records.get(&key)?;
