@@ -3,7 +3,9 @@
 //!
 //! One copy has all of them; the environment of its programs says which one is in force.
 
+use std::collections::BTreeSet;
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
@@ -15,11 +17,14 @@ use anyhow::{Context as _, Result, bail, ensure};
 mod defences;
 mod table;
 
-pub use defences::{DEFENCES, Defence, REMOVALS};
+pub use defences::{DEFENCES, Defence, REMOVALS, Tests};
 pub use table::PLANTS;
 
 /// Says which bug is in force, to a program that [`build`] made.
 pub const VARIABLE: &str = "HAWSER_PLANT";
+
+/// The crates that bugs are planted in.
+const CRATES: [&str; 2] = ["mesh", "tunnel"];
 
 /// What `simulate` is called in the copy.
 const SIMULATE: &str = "simulate-planted";
@@ -43,7 +48,7 @@ pub struct Plant {
     pub name: &'static str,
     /// What is wrong with it.
     pub bug: &'static str,
-    /// A file of `mesh/src`.
+    /// A file of a crate of the product.
     pub file: &'static str,
     /// A text that is in it once.
     pub right: &'static str,
@@ -70,23 +75,24 @@ pub fn build() -> Result<PathBuf> {
     Ok(target.join("release").join(SIMULATE))
 }
 
-/// Makes the unit tests of `mesh` with all bugs in it, and returns where they are.
+/// Makes tests with all bugs in what they test, and returns where they are.
 ///
 /// # Errors
 /// A plant's text is not found once, or the build fails.
-pub fn build_tests() -> Result<PathBuf> {
+pub fn build_tests(of: Tests) -> Result<PathBuf> {
     let (copy, target) = copy()?;
-    let build = ["test", "-p", "hawser-mesh", "--lib", "--no-run"];
     // They run once each: what counts is how soon they are built.
-    let quick = [
-        "--config",
-        "profile.release.package.hawser-mesh.opt-level=1",
-    ];
-    let told = cargo(&copy, &target, &[&build[..], &quick].concat())?;
+    let (package, which, name): (&str, &[&str], &str) = match of {
+        Tests::Mesh => ("hawser-mesh", &["--lib"], "hawser_mesh-"),
+        Tests::Claims => ("hawser-tunnel", &["--test", "claims"], "claims-"),
+    };
+    let quick = format!("profile.release.package.{package}.opt-level=1");
+    let build = ["test", "-p", package, "--no-run", "--config", &quick];
+    let told = cargo(&copy, &target, &[&build[..], which].concat())?;
     let program = told.lines().find_map(|line| {
         let (_, rest) = line.split_once("\"executable\":\"")?;
         let (path, _) = rest.split_once('"')?;
-        path.contains("hawser_mesh").then(|| PathBuf::from(path))
+        path.contains(name).then(|| PathBuf::from(path))
     });
     program.context("cargo does not say where the tests are")
 }
@@ -98,8 +104,15 @@ fn copy() -> Result<(PathBuf, PathBuf)> {
         .context("the tests are in a folder of the repository")?;
     let target = target_folder()?;
     let copy = target.join("plants");
-    copy_folder(&root.join("mesh"), &copy.join("mesh"))?;
-    plant(&copy.join("mesh/src"))?;
+    for name in CRATES {
+        let to = copy.join(name);
+        if to.is_symlink() {
+            fs::remove_file(&to)?;
+        }
+        copy_folder(root, Path::new(name), &copy)?;
+        let switch_file = copy.join(name).join("src/plant.rs");
+        write(&switch_file, switch().as_bytes())?;
+    }
     // Cargo knows the packages of a workspace by name and version, not by where they are: without a version of its own the
     // copy's would be taken for the product's in the next build.
     let version = concat!("version = \"", env!("CARGO_PKG_VERSION"), "\"");
@@ -119,7 +132,6 @@ fn copy() -> Result<(PathBuf, PathBuf)> {
     write(&copy.join("Cargo.lock"), lock.as_bytes())?;
     let toolchain = "rust-toolchain.toml";
     write(&copy.join(toolchain), &fs::read(root.join(toolchain))?)?;
-    link(&root.join("tunnel"), &copy.join("tunnel"))?;
     link(&root.join("tests/src"), &copy.join("tests/src"))?;
     let manifest = fs::read_to_string(root.join("tests/Cargo.toml"))?;
     let manifest = manifest.replace("name = \"simulate\"", &format!("name = \"{SIMULATE}\""));
@@ -169,11 +181,20 @@ fn target_folder() -> Result<PathBuf> {
         .to_owned())
 }
 
-/// Puts all plants into a copy of `mesh/src`.
-fn plant(source: &Path) -> Result<()> {
-    for (number, plant) in all().enumerate() {
-        let file = source.join(plant.file);
-        let text = fs::read_to_string(&file).with_context(|| format!("plant {}", plant.name))?;
+/// A file of the product with all plants that belong there.
+fn planted(file: &Path, content: Vec<u8>) -> Result<Vec<u8>> {
+    let mut of_file = all()
+        .enumerate()
+        .filter(|(_, plant)| Path::new(plant.file) == file)
+        .peekable();
+    let is_library = CRATES
+        .iter()
+        .any(|name| file == Path::new(name).join("src/lib.rs"));
+    if of_file.peek().is_none() && !is_library {
+        return Ok(content);
+    }
+    let mut text = String::from_utf8(content)?;
+    for (number, plant) in of_file {
         let found = text.matches(plant.right).count();
         if found != 1 {
             bail!(
@@ -185,13 +206,12 @@ fn plant(source: &Path) -> Result<()> {
         let wrong = plant
             .wrong
             .replace(MARK, &format!("crate::plant::is({number})"));
-        fs::write(&file, text.replace(plant.right, &wrong))?;
+        text = text.replace(plant.right, &wrong);
     }
-    let library = source.join("lib.rs");
-    let text = fs::read_to_string(&library)?;
-    fs::write(&library, format!("{text}mod plant;\n"))?;
-    fs::write(source.join("plant.rs"), switch())?;
-    Ok(())
+    if is_library {
+        text.push_str("mod plant;\n");
+    }
+    Ok(text.into_bytes())
 }
 
 /// The module of the copy that says which plant is in force.
@@ -209,20 +229,35 @@ fn switch() -> String {
     )
 }
 
-/// Copies a folder afresh.
-fn copy_folder(from: &Path, to: &Path) -> Result<()> {
-    match fs::remove_dir_all(to) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
-    }
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
+/// Copies a folder of the repository with the plants. What is there already is left alone, so that it is not built again;
+/// what is in the repository no more, goes.
+fn copy_folder(root: &Path, folder: &Path, copy: &Path) -> Result<()> {
+    let mut kept = BTreeSet::from([OsString::from("plant.rs")]);
+    for entry in fs::read_dir(root.join(folder))? {
         let entry = entry?;
-        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        let name = folder.join(entry.file_name());
+        kept.insert(entry.file_name());
         if entry.file_type()?.is_dir() {
-            copy_folder(&from, &to)?;
+            copy_folder(root, &name, copy)?;
         } else {
-            fs::copy(&from, &to)?;
+            write(&copy.join(&name), &planted(&name, fs::read(entry.path())?)?)?;
+        }
+    }
+    let there = match fs::read_dir(copy.join(folder)) {
+        Ok(there) => there,
+        // A folder without files.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    for entry in there {
+        let entry = entry?;
+        if kept.contains(&entry.file_name()) {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
         }
     }
     Ok(())

@@ -1,16 +1,19 @@
-//! Each defence against hostile members, nodes and guests is missed by a test when it is removed (T9 to T19,
+//! Each defence against hostile members, nodes and guests is missed by a test when it is removed (T8 to T19,
 //! docs/testing.md, "Removals").
 
 use std::process::Command;
 
-use hawser_tests::plants::{DEFENCES, PLANTS, REMOVALS, VARIABLE, build_tests};
+use hawser_tests::plants::{DEFENCES, PLANTS, REMOVALS, Tests, VARIABLE, build_tests};
 use hawser_tests::say;
 
 #[test]
 fn every_defence_that_is_removed_is_missed_by_its_test() {
-    let tests = build_tests().expect("the copy with the plants");
-    let run = |filter: &str, removal: Option<&str>| {
-        let mut command = Command::new(&tests);
+    let built = [Tests::Mesh, Tests::Claims]
+        .map(|of| (of, build_tests(of).expect("the copy with the plants")));
+    let run = |of: Tests, filter: &str, removal: Option<&str>| {
+        let built = built.iter().find(|(built, _)| *built == of);
+        let (_, program) = built.expect("it was built");
+        let mut command = Command::new(program);
         command.arg(filter);
         if let Some(removal) = removal {
             command.env(VARIABLE, removal);
@@ -21,13 +24,13 @@ fn every_defence_that_is_removed_is_missed_by_its_test() {
     };
     let mut unmissed = Vec::new();
     for defence in DEFENCES {
-        let (passed, said) = run(defence.tests, None);
+        let (passed, said) = run(defence.program(), defence.tests, None);
         assert!(
             passed && !said.contains("running 0 tests"),
             "{}, with all defences: {said}",
             defence.tests
         );
-        let (passed, said) = run(defence.tests, Some(defence.removal));
+        let (passed, said) = run(defence.program(), defence.tests, Some(defence.removal));
         let failed = said.lines().find(|line| line.ends_with("... FAILED"));
         let failed = failed.unwrap_or("nothing failed");
         say(format_args!(

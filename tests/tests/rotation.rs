@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long old keys are kept at least: until the new ones are 10 s old and the old ones have been quiet for as long.
 const OVER: Duration = Duration::from_secs(60);
 /// Packets a second, all pairs together.
-const RATE: u32 = 5_000;
+const RATE: u32 = 20_000;
 
 /// The pre-shared keys' epochs with each peer.
 fn epochs(node: &Node) -> Result<Vec<u64>> {

@@ -94,6 +94,9 @@ fn is_link(link: &[u8], ca: &Shown, signer: &Shown) -> bool {
     rest.is_empty()
         && parsed.is_ca()
         && parsed.public_key().raw == ca.public_key
+        // What is not signed must not say otherwise.
+        && parsed.signature_algorithm == parsed.tbs_certificate.signature
+        && parsed.signature_value.unused_bits == 0
         && is_signed_by(
             signer,
             parsed.tbs_certificate.as_ref(),
