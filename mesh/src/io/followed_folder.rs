@@ -84,6 +84,11 @@ impl FollowedFolder {
         self.followed.get(name)
     }
 
+    /// Forgets it: the cluster left.
+    pub(crate) fn remove(&self, name: &str) -> io::Result<()> {
+        self.folder.remove(&format!("{name}{ENDING}"))
+    }
+
     /// Keeps it; it is on the disk then. [`Self::look`] finds it.
     pub(crate) fn put(&self, name: &str, followed: &Followed) -> io::Result<()> {
         let text = serde_json::to_string(followed)?;

@@ -270,6 +270,8 @@ impl Scribe {
         self.tokens.revoke(Purpose::Cluster, name)?;
         self.peers.remove(name)?;
         self.look_at_peers();
+        self.followed.remove(name)?;
+        self.look_at_followed();
         tracing::info!(cluster = %name, "cluster left");
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ca::Ca;
+use crate::hub::joining::Affair;
 use crate::hub::members::MemberChange;
 use crate::hub::scribe::revoked::tests::Replica;
 use crate::io::ca_store::take_or_make;
@@ -11,6 +12,7 @@ use crate::record::{Cluster, Key, Record};
 use crate::wire::decode_record;
 use hawser_tunnel::node::ClusterId;
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 
 /// What the journal has.
 fn record(replica: &mut Replica, key: &Key) -> Option<Record> {
@@ -229,6 +231,12 @@ fn a_members_cas_are_followed_by_all_replicas_and_after_a_restart_and_an_operato
     };
     again.member(&anew, false);
     assert_eq!(again.scribe.members.accepted()["west"].ca, ca);
+    // It leaves, and nothing of it stays.
+    let (reply, answer) = oneshot::channel();
+    let leave = Affair::Leave("west".to_owned(), reply);
+    again.scribe.settle_affair(leave);
+    assert!(answer.blocking_recv().unwrap().is_ok());
+    assert!(again.scribe.followed.get("west").is_none());
 }
 
 fn init_ca(cluster: &str) -> String {
