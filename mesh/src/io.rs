@@ -11,6 +11,7 @@ pub(crate) mod followed_folder;
 pub(crate) mod host_name;
 pub(crate) mod journal_file;
 pub(crate) mod kept;
+pub(crate) mod key_age;
 pub(crate) mod lock;
 pub(crate) mod netlink;
 pub(crate) mod new_file;

@@ -20,7 +20,6 @@ use crate::config::NodeConfig;
 use crate::io::clamp_table::ClampTable;
 use crate::io::netlink::Netlink;
 use crate::io::tunnel_link::TunnelEvent;
-use crate::lot;
 use crate::psk::PostQuantum;
 use crate::record::Key;
 use announcement::Announcement;
@@ -114,7 +113,7 @@ impl Node {
             conflicts: BTreeSet::new(),
             announcement: Announcement::default(),
             keys: KnownKeys::default(),
-            rotation: Rotation::new(config.key_rotation, lot::drawn(), Instant::now()),
+            rotation: rotation::begin(&config),
             is_heard: false,
             roster_stale: true,
             reports: true,

@@ -7,6 +7,8 @@ use tokio::time::Instant;
 
 /// How often, where nothing else is said.
 pub(crate) const HOURLY: Duration = Duration::from_secs(3600);
+/// What is due when an agent starts is done by lot within this time: many may start together.
+const SOON: Duration = Duration::from_secs(60);
 /// The last change is not over, or there is no hub: asked again after this time.
 const AGAIN: Duration = Duration::from_secs(30);
 
@@ -20,14 +22,21 @@ pub(crate) struct Rotation {
 }
 
 impl Rotation {
-    /// `every`: `None` for only when somebody says so. `seed` is drawn by lot.
-    pub(crate) fn new(every: Option<Duration>, seed: u64, now: Instant) -> Self {
+    /// `every`: `None` for only when somebody says so. The keys are of this `age`. `seed` is drawn by lot.
+    pub(crate) fn new(every: Option<Duration>, age: Duration, seed: u64, now: Instant) -> Self {
         let mut rotation = Self {
             every: None,
             lot: Lot::new(seed),
             due: None,
         };
         rotation.set_every(every, now);
+        // Who starts often does not keep its keys for ever.
+        if !age.is_zero()
+            && let Some(due) = rotation.due
+        {
+            let due = due.checked_sub(age).unwrap_or(now);
+            rotation.due = Some(due.max(now + rotation.lot.within(SOON)));
+        }
         rotation
     }
 
@@ -77,7 +86,7 @@ mod tests {
         let start = Instant::now();
         let mut firsts: Vec<Duration> = Vec::new();
         for node in 0..1_000u64 {
-            let mut rotation = Rotation::new(Some(HOURLY), node, start);
+            let mut rotation = Rotation::new(Some(HOURLY), Duration::ZERO, node, start);
             let mut now = start;
             for change in 0..24 {
                 let due = rotation.due.unwrap();
@@ -104,9 +113,34 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_that_starts_again_and_again_changes_keys_all_the_same() {
+        let mut seed = 0;
+        let (mut now, mut changed) = (Instant::now(), Instant::now());
+        let mut oldest = Duration::ZERO;
+        // A new one every ten minutes, for ten days.
+        for _ in 0..10 * 24 * 6 {
+            seed += 1;
+            let mut rotation = Rotation::new(Some(HOURLY), now - changed, seed, now);
+            let next = now + HOURLY / 6;
+            while let Some(due) = rotation.due.filter(|due| *due < next) {
+                oldest = oldest.max(due - changed);
+                changed = due;
+                rotation.handle_done(due);
+            }
+            now = next;
+        }
+        assert!(oldest >= HOURLY / 2 && oldest <= HOURLY, "{oldest:?}");
+        // One that was off for long does not begin at the same moment as all others that were.
+        let day = 24 * HOURLY;
+        let due = |seed| Rotation::new(Some(HOURLY), day, seed, now).due.unwrap() - now;
+        let dues: std::collections::BTreeSet<Duration> = (0..100).map(due).collect();
+        assert!(dues.len() > 90 && dues.iter().all(|due| *due <= SOON));
+    }
+
+    #[test]
     fn nothing_changes_before_a_hub_can_tell_the_peers() {
         let now = Instant::now();
-        let mut rotation = Rotation::new(None, 7, now);
+        let mut rotation = Rotation::new(None, Duration::ZERO, 7, now);
         assert!(!rotation.is_due(true, now + 100 * HOURLY));
         rotation.hurry(now);
         assert!(!rotation.is_due(false, now));
@@ -122,7 +156,7 @@ mod tests {
     #[test]
     fn another_period_counts_from_now_and_the_same_one_from_before() {
         let now = Instant::now();
-        let mut rotation = Rotation::new(Some(HOURLY), 7, now);
+        let mut rotation = Rotation::new(Some(HOURLY), Duration::ZERO, 7, now);
         let due = rotation.due;
         rotation.set_every(Some(HOURLY), now + HOURLY);
         assert_eq!(rotation.due, due);
