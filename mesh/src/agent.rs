@@ -17,6 +17,7 @@ pub(crate) mod desired;
 pub(crate) mod dirty;
 pub mod follower;
 mod hub_link;
+pub mod ipam;
 pub(crate) mod kernel;
 mod keys;
 pub mod learned;

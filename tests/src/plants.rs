@@ -123,7 +123,7 @@ fn copy() -> Result<(PathBuf, PathBuf)> {
         manifest.replacen(version, own, 1).as_bytes(),
     )?;
     let mut lock = fs::read_to_string(root.join("Cargo.lock"))?;
-    for name in ["hawser-mesh", "hawser-tests", "hawser-tunnel"] {
+    for name in ["hawser-cni", "hawser-mesh", "hawser-tests", "hawser-tunnel"] {
         let package = format!("name = \"{name}\"\n");
         let (before, after) = (format!("{package}{version}"), format!("{package}{own}"));
         ensure!(lock.contains(&before), "{name} is not in Cargo.lock");
@@ -132,6 +132,7 @@ fn copy() -> Result<(PathBuf, PathBuf)> {
     write(&copy.join("Cargo.lock"), lock.as_bytes())?;
     let toolchain = "rust-toolchain.toml";
     write(&copy.join(toolchain), &fs::read(root.join(toolchain))?)?;
+    link(&root.join("cni"), &copy.join("cni"))?;
     link(&root.join("tests/src"), &copy.join("tests/src"))?;
     let manifest = fs::read_to_string(root.join("tests/Cargo.toml"))?;
     let manifest = manifest.replace("name = \"simulate\"", &format!("name = \"{SIMULATE}\""));

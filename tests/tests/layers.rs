@@ -10,8 +10,9 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Members by layer: each may depend on members of lower layers only. A new member gets its place here.
-const LAYERS: [(&str, u8); 3] = [
+const LAYERS: [(&str, u8); 4] = [
     ("hawser-tunnel", 0),
+    ("hawser-cni", 0),
     ("hawser-mesh", 1),
     ("hawser-tests", 2),
 ];

@@ -19,7 +19,7 @@ use crate::io::kept::Kept;
 use crate::io::quic::Tls;
 use crate::kept::{KeptError, Loaded};
 use crate::record::{Key, LaneRecord, Record};
-use crate::trust::{Credentials, Trust};
+use crate::trust::{Credentials, Trust, Untrusted};
 use crate::wire::decode_record;
 use dialing::Dialing;
 use enrolling::{Enrolling, News};
@@ -276,9 +276,12 @@ impl Link {
                 }
                 heard = session::next(&mut self.session) => self.handle_heard(heard),
                 asked = listener.next() => self.handle_asked(asked),
-                _ = files.tick() => if watched.have_changed() {
-                    self.read_files();
-                },
+                _ = files.tick() => {
+                    if watched.have_changed() {
+                        self.read_files();
+                    }
+                    self.look_at_refusals();
+                }
                 () = sleep_until(due) => {}
             }
         }
@@ -372,6 +375,19 @@ impl Link {
             && !own.ca.is_empty()
         {
             enrolling.tell_cas(&own.ca);
+        }
+    }
+
+    /// Whether hubs refuse our certificate for who has signed it.
+    fn look_at_refusals(&self) {
+        let (None, Some(enrolling), Some(dialing)) =
+            (&self.session, &self.enrolling, &self.dialing)
+        else {
+            return;
+        };
+        let is_unknown = |why: &String| why.contains(Untrusted::IssuerUnknown.name());
+        if dialing.failures().iter().any(is_unknown) {
+            enrolling.tell_refused();
         }
     }
 

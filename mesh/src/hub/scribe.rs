@@ -283,6 +283,7 @@ impl Scribe {
             _lock: lock,
         });
         // Who wrote before may have ended in the middle of a roll.
+        self.clear_ca()?;
         self.sign_again();
         self.publish_revocations();
         self.publish_authorities();

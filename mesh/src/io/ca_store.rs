@@ -25,6 +25,7 @@ use zeroize::Zeroizing;
 
 mod roll;
 
+pub(crate) use roll::sweep;
 pub use roll::{RollError, retire, roll};
 
 const FOLDER: &str = "ca";

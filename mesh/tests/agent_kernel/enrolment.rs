@@ -204,6 +204,35 @@ fn a_token_that_is_not_good_is_told_in_a_line_and_another_one_helps() {
 }
 
 #[test]
+fn a_node_that_was_off_when_the_ca_of_its_certificate_went_comes_back_by_another_token() {
+    let scene = Scene::new("");
+    let _hub = scene.hub();
+    scene.give(&scene.token("east-1"));
+    let agent = scene.ground.start_agent();
+    until("the node is connected", || scene.is_connected());
+    let first = scene.certificate();
+    assert!(agent.stop().success());
+    let state = show(&scene.path("hub-state"));
+    for word in ["roll", "retire"] {
+        let done = scene.ground.hawser(&["ca", word, "--hub", &state]).output();
+        let done = done.unwrap();
+        assert!(done.status.success(), "{done:?}");
+    }
+    let agent = scene.ground.start_agent();
+    let told = || status(&scene.ground).map_or_else(Vec::new, |status| status.hub.failures);
+    within(LONG, "it is told why", || {
+        told().iter().any(|why| why.contains("issuer_unknown"))
+    });
+    assert!(!scene.is_connected());
+    assert_eq!(scene.certificate(), first);
+    scene.give(&scene.token("east-1"));
+    within(LONG, "the node is connected again", || scene.is_connected());
+    let next = scene.certificate().unwrap();
+    assert_eq!(next.matches("BEGIN CERTIFICATE").count(), 2, "with a link");
+    assert!(!agent.log().contains("hawser-node."));
+}
+
+#[test]
 fn a_node_whose_token_is_none_of_its_own_does_not_start() {
     let scene = Scene::new("");
     let file = show(&scene.ground.config());

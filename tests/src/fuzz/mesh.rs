@@ -1,12 +1,20 @@
 //! What hubs and agents read of each other before they know that it is right: frames and certificates.
 
 use super::source::Source;
-use hawser_mesh::ca::show;
+use bytes::Bytes;
+use hawser_mesh::ca::{init, show};
 use hawser_mesh::frame::{Decoder, FrameError, Stream, encode};
-use hawser_mesh::trust::{Credentials, PeerId, Side, Trust};
+use hawser_mesh::trust::{Authorities, Credentials, PeerId, Side, Trust};
 use hawser_mesh::wire::MAX_MESSAGE;
 use rustls_pki_types::{CertificateDer, UnixTime};
-use std::time::Duration;
+use std::sync::LazyLock;
+use std::time::{Duration, SystemTime};
+
+/// A CA that is trusted.
+static TRUSTED: LazyLock<String> = LazyLock::new(|| {
+    let root = init("set.example", "east", SystemTime::now());
+    root.expect("a CA can be made").certificate
+});
 
 /// Target: a stream's bytes in pieces. The pieces make no difference, and what comes out is never too long and goes in
 /// again.
@@ -61,6 +69,11 @@ pub(super) fn certificate(input: &[u8]) {
         assert!(refused.to_string().starts_with(refused.name()));
     }
     let _ = show::of_der(input);
+    // As a CA, and as what vouches for one.
+    let der = Bytes::copy_from_slice(input);
+    if let Ok(said) = Authorities::new(vec![der.clone()], vec![der]) {
+        assert_eq!(said.vouched(&TRUSTED), None, "nobody vouches for it");
+    }
     let text = String::from_utf8_lossy(input);
     let _ = show::all_of_pem(&text);
     let mut trust = trust;

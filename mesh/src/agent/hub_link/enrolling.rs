@@ -11,8 +11,9 @@ use crate::io::quic::{AskCheck, AskError, Tls, ask};
 use crate::trust::{PeerId, Pinned};
 use bytes::Bytes;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::AbortHandle;
 
 /// The clock of the wall is looked at so often: it may be set.
@@ -52,6 +53,8 @@ pub(super) struct Enrolling {
     news: mpsc::Receiver<News>,
     /// What the hub says of the cluster's CAs, in PEM; empty: nothing yet.
     cas: watch::Sender<String>,
+    /// That hubs do not know who has signed our certificate.
+    refused: Arc<Notify>,
     task: AbortHandle,
 }
 
@@ -72,6 +75,7 @@ impl Enrolling {
         let validity = stored.as_ref().map(|stored| stored.validity);
         let (tell, news) = mpsc::channel(4);
         let (cas, told) = watch::channel(String::new());
+        let refused = Arc::new(Notify::new());
         let keeper = Keeper {
             cluster: config.cluster.clone(),
             node: config.name.clone(),
@@ -81,8 +85,18 @@ impl Enrolling {
             renewal: Renewal::new(validity, crate::lot::drawn()),
             present: stored,
         };
-        let task = tokio::spawn(keeper.keep(tell, told)).abort_handle();
-        Some(Self { news, cas, task })
+        let task = tokio::spawn(keeper.keep(tell, told, Arc::clone(&refused)));
+        Some(Self {
+            news,
+            cas,
+            refused,
+            task: task.abort_handle(),
+        })
+    }
+
+    /// Hubs do not know any more who has signed our certificate: another one is needed now.
+    pub(super) fn tell_refused(&self) {
+        self.refused.notify_one();
     }
 
     /// The hub says what the cluster's CAs are by now.
@@ -139,7 +153,12 @@ struct Keeper {
 }
 
 impl Keeper {
-    async fn keep(mut self, tell: mpsc::Sender<News>, mut cas: watch::Receiver<String>) {
+    async fn keep(
+        mut self,
+        tell: mpsc::Sender<News>,
+        mut cas: watch::Receiver<String>,
+        refused: Arc<Notify>,
+    ) {
         loop {
             let now = SystemTime::now();
             let told = cas.has_changed().unwrap_or(false);
@@ -154,6 +173,7 @@ impl Keeper {
                     let wait = until.duration_since(now).unwrap_or_default();
                     tokio::select! {
                         () = tokio::time::sleep(wait.min(LOOK)) => {}
+                        () = refused.notified() => self.renewal.handle_superseded(now),
                         // Who would tell has gone, and so will this task.
                         changed = cas.changed() => if changed.is_err() {
                             return;
@@ -163,7 +183,11 @@ impl Keeper {
                     }
                     continue;
                 }
-                (Need::Renew, Some(present)) => self.renew(present).await,
+                (Need::Renew, Some(present)) => match self.renew(present).await {
+                    // Its CA may have gone while this node was off. Then a token helps.
+                    Err(error) => self.enrol().await.map_err(|_| error),
+                    Ok(certified) => Ok(certified),
+                },
                 (Need::First | Need::Renew, _) => self.enrol().await,
             };
             let news = match done {

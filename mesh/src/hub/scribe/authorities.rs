@@ -14,6 +14,15 @@ use std::time::{Duration, SystemTime};
 const TRUSTED: Duration = Duration::from_secs(86_400 + 3600);
 
 impl Scribe {
+    /// Removes what a replica left that died while it rolled the CA: an old key may be in it.
+    pub(super) fn clear_ca(&self) -> std::io::Result<()> {
+        if self.own_ca.is_none() {
+            return Ok(());
+        }
+        let _lock = self.peers.lock()?;
+        ca_store::sweep(&self.config.state_directory)
+    }
+
     /// Looks whether the own CA is another by now, and whether the one before it is to go.
     pub(super) fn look_at_ca(&mut self) {
         let Some(own) = &self.own_ca else { return };

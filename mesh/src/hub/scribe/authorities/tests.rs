@@ -145,6 +145,8 @@ fn an_old_ca_whose_time_is_over_goes_by_itself() {
     let folder = tempfile::tempdir().unwrap();
     let mut writer = Replica::start(&folder, "hub-1").unwrap();
     let state = writer.scribe.config.state_directory.clone();
+    // And so does what was left by who died in the middle of it.
+    std::fs::create_dir(state.join(".ca-0123456789abcdef")).unwrap();
     let long_ago = SystemTime::now() - Duration::from_secs(86_400);
     let rolled = ca_store::roll(
         &state,
@@ -160,6 +162,7 @@ fn an_old_ca_whose_time_is_over_goes_by_itself() {
         "who writes does it"
     );
     writer.write();
+    assert!(!state.join(".ca-0123456789abcdef").exists());
     writer.scribe.look_at_ca();
     assert_eq!(writer.scribe.own_ca.as_ref().unwrap().old, None);
     let pem = writer.scribe.own_ca.as_ref().unwrap().pem.clone();
