@@ -140,15 +140,20 @@ fn sixteen_stock_peers_go_through_two_rekeys_and_lose_nothing() -> Result<()> {
             case.seen.extend(case.peer.latest_handshake()?);
         }
         for case in &cases {
+            let own = log.said_by(case.peer.endpoint(), MessageKind::Initiation);
             ensure!(
                 case.seen.len() >= HANDSHAKES,
-                "{}: {} handshakes by wg",
+                "{}: {} handshakes by wg, at {:?}; {} by Hawser, {} initiations of its own",
                 case.title(),
-                case.seen.len()
+                case.seen.len(),
+                case.seen,
+                hawser_handshakes(node, &case.peer)?,
+                own.len()
             );
         }
         Ok(true)
-    })?;
+    })
+    .with_context(|| lab.account())?;
     // The last of the new sessions carry packets for a moment.
     let enough = load.received() + u64::from(RATE) * 2 * cases.len() as u64;
     wait_until("packets went over the last sessions", FIRST, || {
