@@ -13,6 +13,7 @@ pub(crate) mod journal_file;
 pub(crate) mod kept;
 pub(crate) mod key_age;
 pub(crate) mod lock;
+pub(crate) mod named_files;
 pub(crate) mod netlink;
 pub(crate) mod new_file;
 pub(crate) mod node_files;

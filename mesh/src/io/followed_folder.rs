@@ -2,9 +2,8 @@
 //! hub share it.
 
 use super::folder::Folder;
-use crate::hub::manifest::Content;
+use super::named_files::NamedFiles;
 use crate::trust::Followed;
-use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
@@ -15,84 +14,46 @@ const LONGEST: u64 = 128 << 10;
 
 /// The folder, and what stands of it.
 #[derive(Debug)]
-pub(crate) struct FollowedFolder {
-    folder: Folder,
-    followed: BTreeMap<String, Followed>,
-}
+pub(crate) struct FollowedFolder(NamedFiles<Followed>);
 
 impl FollowedFolder {
     /// Makes the folder where it is missing, and reads it.
     pub(crate) fn open(state_directory: &Path) -> io::Result<Self> {
-        let folder = Folder::make(&state_directory.join(FOLDER))?;
-        let mut it = Self {
-            folder: folder.at_most(LONGEST),
-            followed: BTreeMap::new(),
-        };
+        let folder = Folder::make(&state_directory.join(FOLDER))?.at_most(LONGEST);
+        let mut it = Self(NamedFiles::new(folder, FOLDER, ENDING));
         it.look()?;
         Ok(it)
     }
 
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
-        self.folder.path()
+        self.0.path()
     }
 
-    /// Looks at the folder. Returns the names of clusters of which it says something else than before. Of what cannot be
-    /// read, what stood before stands.
+    /// Looks at the folder. Returns the names of clusters whose file came, changed, went or broke.
     pub(crate) fn look(&mut self) -> io::Result<Vec<String>> {
-        let look = self.folder.look(&[ENDING])?;
-        let mut changed = Vec::new();
-        let is_there = |name: &String| look.files.contains_key(&format!("{name}{ENDING}"));
-        self.followed.retain(|name, _| {
-            let stays = is_there(name);
-            if !stays {
-                changed.push(name.clone());
-            }
-            stays
-        });
-        for (file, content) in look.files {
-            let name = file.strip_suffix(ENDING).unwrap_or(&file);
-            let read = match content {
-                Content::Unchanged => continue,
-                Content::Unreadable(what) => Err(what),
-                Content::Text(text) => {
-                    serde_json::from_str::<Followed>(&text).map_err(|error| error.to_string())
-                }
-            };
-            match read {
-                Ok(followed) => {
-                    let old = self.followed.insert(name.to_owned(), followed.clone());
-                    if old != Some(followed) {
-                        changed.push(name.to_owned());
-                    }
-                }
-                Err(what) => {
-                    let file = format!("{FOLDER}/{file}");
-                    tracing::error!(
-                        file,
-                        what,
-                        "the CAs of a cluster cannot be read; those before stand"
-                    );
-                }
-            }
-        }
-        Ok(changed)
+        let read = |_: &str, text: &str| serde_json::from_str(text).map_err(|it| it.to_string());
+        self.0.look(read)
     }
 
     /// What became of a cluster's CAs.
     pub(crate) fn get(&self, name: &str) -> Option<&Followed> {
-        self.followed.get(name)
+        self.0.get(name)
+    }
+
+    /// What is wrong with files, a line each.
+    pub(crate) fn complaints(&self) -> impl Iterator<Item = String> {
+        self.0.complaints()
     }
 
     /// Forgets it: the cluster left.
     pub(crate) fn remove(&self, name: &str) -> io::Result<()> {
-        self.folder.remove(&format!("{name}{ENDING}"))
+        self.0.remove(name)
     }
 
     /// Keeps it; it is on the disk then. [`Self::look`] finds it.
     pub(crate) fn put(&self, name: &str, followed: &Followed) -> io::Result<()> {
-        let text = serde_json::to_string(followed)?;
-        self.folder.put_durably(&format!("{name}{ENDING}"), &text)
+        self.0.put(name, &serde_json::to_string(followed)?)
     }
 }
 
@@ -122,8 +83,10 @@ mod tests {
         let path = other.path().join("west.json");
         for text in ["", "{", "{\"said\": [7], \"ca\": \"\"}", "{\"said\": []}"] {
             fs::write(&path, text).unwrap();
-            assert!(other.look().unwrap().is_empty(), "{text}");
+            assert_eq!(other.look().unwrap(), ["west"], "{text}");
             assert_eq!(other.get("west"), Some(&followed));
+            let lines: Vec<_> = other.complaints().collect();
+            assert!(lines[0].starts_with("authorities/west.json: "), "{lines:?}");
         }
         fs::remove_file(&path).unwrap();
         assert_eq!(other.look().unwrap(), ["west"]);

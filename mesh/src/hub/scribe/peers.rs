@@ -1,11 +1,11 @@
 //! The folder of members that joined by invitation: a file for each, named after it. Replicas share it.
 
+use crate::hub::manifest::ClusterPeer;
 use crate::hub::manifest::document::Ground;
-use crate::hub::manifest::{ClusterPeer, Content};
 use crate::io::folder::Folder;
 use crate::io::lock::{self, Lock};
+use crate::io::named_files::NamedFiles;
 use crate::join::file;
-use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,112 +15,69 @@ const ENDING: &str = ".yaml";
 /// What stands of it.
 #[derive(Debug)]
 pub(super) struct Peers {
-    folder: Folder,
+    files: NamedFiles<Arc<ClusterPeer>>,
     ground: Ground,
-    joined: BTreeMap<String, Arc<ClusterPeer>>,
-    /// What is wrong with a file, by the name of its member. What it said before, stands.
-    faults: BTreeMap<String, String>,
 }
 
 impl Peers {
     /// Makes the folder where it is missing.
     pub(super) fn open(path: &Path, ground: Ground) -> io::Result<Self> {
-        Ok(Self {
-            folder: Folder::make(path)?,
-            ground,
-            joined: BTreeMap::new(),
-            faults: BTreeMap::new(),
-        })
+        let files = NamedFiles::new(Folder::make(path)?, "peers", ENDING);
+        Ok(Self { files, ground })
     }
 
     /// Keeps all other replicas from changing the folder.
     pub(super) fn lock(&self) -> io::Result<Lock> {
-        lock::wait(&self.folder.path().join(".lock"))
+        lock::wait(&self.files.path().join(".lock"))
     }
 
     /// Looks at the folder. Returns the names of members that changed, came or went.
     pub(super) fn look(&mut self) -> io::Result<Vec<String>> {
-        let look = self.folder.look(&[ENDING])?;
-        let mut changed = Vec::new();
-        let is_there = |name: &String| look.files.contains_key(&format!("{name}{ENDING}"));
-        self.faults.retain(|name, _| is_there(name));
-        self.joined.retain(|name, _| {
-            let stays = is_there(name);
-            if !stays {
-                changed.push(name.clone());
-            }
-            stays
-        });
-        for (file, content) in look.files {
-            let name = file.strip_suffix(ENDING).unwrap_or(&file);
-            let read = match content {
-                Content::Unchanged => continue,
-                Content::Unreadable(what) => Err(what),
-                Content::Text(text) => self.read(name, &text),
-            };
-            match read {
-                Ok(peer) => {
-                    self.faults.remove(name);
-                    let peer = Arc::new(peer);
-                    let old = self.joined.insert(name.to_owned(), Arc::clone(&peer));
-                    if old.is_none_or(|old| old != peer) {
-                        changed.push(name.to_owned());
-                    }
-                }
-                Err(what) => {
-                    let known = self.faults.insert(name.to_owned(), what.clone());
-                    if known.as_ref() != Some(&what) {
-                        tracing::warn!(file = format!("peers/{file}"), what, "member refused");
-                        changed.push(name.to_owned());
-                    }
-                }
-            }
-        }
-        Ok(changed)
+        let ground = &self.ground;
+        self.files
+            .look(|name, text| Ok(Arc::new(read(ground, name, text)?)))
     }
 
     /// A member that joined.
     pub(super) fn get(&self, name: &str) -> Option<&Arc<ClusterPeer>> {
-        self.joined.get(name)
+        self.files.get(name)
     }
 
     /// What is wrong with files, a line each; `declares`: whether the source has a member of that name too.
     pub(super) fn complaints(&self, declares: impl Fn(&str) -> bool) -> Vec<String> {
-        let faults = self.faults.iter();
-        let faults = faults.map(|(name, what)| format!("peers/{name}{ENDING}: {what}"));
-        let twice = self.joined.keys().filter(|name| declares(name));
+        let twice = self.files.names().filter(|name| declares(name));
         let twice = twice.map(|name| {
             format!("peers/{name}{ENDING}: ClusterPeer {name} is in the source too, which is taken; remove that, or `hawser leave {name}`")
         });
-        faults.chain(twice).collect()
+        self.files.complaints().chain(twice).collect()
     }
 
     /// Checks what is to be put there, as it will be read. Returns the file's text.
     pub(super) fn check(&self, name: &str, peer: &ClusterPeer) -> Result<String, String> {
         let text = file::text(name, peer);
-        self.read(name, &text)?;
+        read(&self.ground, name, &text)?;
         Ok(text)
     }
 
     /// Puts a member there that was checked; it is on the disk then. Hold the lock.
     pub(super) fn put(&self, name: &str, text: &str) -> io::Result<()> {
-        self.folder.put_durably(&format!("{name}{ENDING}"), text)
+        self.files.put(name, text)
     }
 
     /// Removes a member. Hold the lock.
     pub(super) fn remove(&self, name: &str) -> io::Result<()> {
-        self.folder.remove(&format!("{name}{ENDING}"))
+        self.files.remove(name)
     }
+}
 
-    fn read(&self, name: &str, text: &str) -> Result<ClusterPeer, String> {
-        let (said, peer) = file::read(text, &self.ground)?;
-        if said != name {
-            return Err(format!(
-                "metadata.name: {said}: must be {name}, as the file is called; rename one"
-            ));
-        }
-        Ok(peer)
+fn read(ground: &Ground, name: &str, text: &str) -> Result<ClusterPeer, String> {
+    let (said, peer) = file::read(text, ground)?;
+    if said != name {
+        return Err(format!(
+            "metadata.name: {said}: must be {name}, as the file is called; rename one"
+        ));
     }
+    Ok(peer)
 }
 
 #[cfg(test)]

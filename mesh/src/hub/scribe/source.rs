@@ -107,6 +107,7 @@ impl Scribe {
         let writing = self.writing.iter();
         let unfit = writing.flat_map(|writing| writing.writer.complaints());
         let lines = complaints.chain(joined).chain(refused).chain(crowded);
+        let lines = lines.chain(self.followed.complaints());
         let lines = lines.chain(self.revoked_lines());
         let lines = lines.chain(unfit::lines(unfit)).collect();
         self.report(Report::Source(self.catalog.len(), lines));
