@@ -3,13 +3,14 @@
 
 mod authorities;
 mod credentials;
+mod followed;
 mod peer_id;
 mod pinned;
 mod untrusted;
 
-pub(crate) use authorities::Followed;
 pub use authorities::{Authorities, AuthoritiesError};
 pub use credentials::{CredentialError, Credentials};
+pub(crate) use followed::Followed;
 pub use peer_id::{PeerId, Role};
 pub use pinned::Pinned;
 pub use untrusted::Untrusted;

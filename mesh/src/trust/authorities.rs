@@ -3,7 +3,6 @@
 
 use super::{MAX_CAS, MAX_CERTIFICATE, is_signed_by};
 use crate::ca::show::{self, Shown};
-use crate::token::{Pin, pins};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 
@@ -102,26 +101,6 @@ fn is_link(link: &[u8], ca: &Shown, signer: &Shown) -> bool {
             parsed.tbs_certificate.as_ref(),
             &parsed.signature_value.data,
         )
-}
-
-/// What another cluster's CAs were found to be, beside what an operator, or joining, said.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Followed {
-    /// The keys of the CAs that were said.
-    pub(crate) said: BTreeSet<Pin>,
-    /// What that cluster made of them, in PEM.
-    pub(crate) ca: String,
-}
-
-impl Followed {
-    /// What counts, where this is said now. Another saying than the one that was followed counts by itself, unless it is
-    /// one that the cluster came to.
-    pub(crate) fn of(&self, said: &str) -> Option<&str> {
-        let now = pins(said);
-        let came_to = pins(&self.ca);
-        (now == self.said || (!now.is_empty() && now.is_subset(&came_to))).then_some(&*self.ca)
-    }
 }
 
 #[cfg(test)]
@@ -226,23 +205,5 @@ mod tests {
         );
         let long = Bytes::from(vec![0; MAX_CERTIFICATE + 1]);
         assert_eq!(error(vec![one], vec![long]), AuthoritiesError::Length);
-    }
-
-    #[test]
-    fn what_an_operator_says_anew_counts() {
-        let (old, ca) = first();
-        let (new, _) = next(&ca);
-        let (other, _) = first();
-        let followed = Followed {
-            said: pins(&old.certificate),
-            ca: new.ca.certificate.clone(),
-        };
-        let came_to = Some(&*new.ca.certificate);
-        assert_eq!(followed.of(&old.certificate), came_to);
-        assert_eq!(followed.of(&new.ca.certificate), came_to);
-        assert_eq!(followed.of(&other.certificate), None);
-        let both = format!("{}{}", other.certificate, old.certificate);
-        assert_eq!(followed.of(&both), None);
-        assert_eq!(followed.of(""), None);
     }
 }

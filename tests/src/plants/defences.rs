@@ -163,7 +163,7 @@ pub const DEFENCES: &[Defence] = &[
     Defence {
         threat: "T17",
         removal: "older_epoch_taken",
-        tests: "hub::core::tests::an_older_list_of_revocations_is_refused_in_whatever_state_it_comes",
+        tests: "hub::core::tests::trust::an_older_list_of_revocations_is_refused_in_whatever_state_it_comes",
     },
     Defence {
         threat: "T17",
@@ -391,8 +391,8 @@ pub const REMOVALS: &[Plant] = &[
         name: "old_ca_stays",
         bug: "a CA that its cluster took away is still trusted",
         file: "mesh/src/hub/scribe/authorities.rs",
-        right: "            ca,\n        };\n        let kept",
-        wrong: "            ca: if planted!() { ca + &member.ca } else { ca },\n        };\n        let kept",
+        right: "            ca,\n        };\n        self.followed.put",
+        wrong: "            ca: if planted!() { ca + &before } else { ca },\n        };\n        self.followed.put",
     },
     Plant {
         name: "anybody_revokes",
