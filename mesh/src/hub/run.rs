@@ -431,6 +431,7 @@ impl Hub {
 
     /// Trusts these CAs of a cluster from now on, and ends connections that others vouched for.
     fn set_trust(&mut self, cluster: &str, ca: Option<&str>) {
+        let before = self.trust.authorities(cluster).to_vec();
         match ca {
             Some(pem) => {
                 if let Err(error) = self.trust.set(cluster, pem) {
@@ -440,6 +441,10 @@ impl Hub {
             None => self.trust.remove(cluster),
         }
         self.tls.set_trust(self.trust.clone());
+        let after = self.trust.authorities(cluster);
+        if before.iter().all(|ca| after.contains(ca)) {
+            return;
+        }
         for session in self.connections.untrusted(cluster, &self.trust) {
             tracing::info!(session, reason = CA_CHANGED, "connection closed");
             self.connections.close(session, CA_CHANGED);

@@ -22,6 +22,7 @@ use crate::io::revoked_folder::RevokedFolder;
 use crate::io::token_store::TokenStore;
 use crate::record::{Incarnation, Key, Kind, LaneRecord, Version};
 use crate::revocation::Signed;
+use crate::trust::Authorities;
 use heard::Heard;
 use lanes::Announced;
 use peers::Peers;
@@ -75,6 +76,8 @@ pub(super) struct Scribe {
     members: Members,
     /// Lists that could not be kept yet.
     unkept_lists: Vec<Signed>,
+    /// CAs of members that could not be kept yet.
+    unkept_authorities: BTreeMap<String, Authorities>,
     /// Contents that are to be kept for the next start.
     unkept: BTreeMap<String, Option<String>>,
     writing: Option<Writing>,
@@ -127,6 +130,7 @@ impl Scribe {
             catalog: Catalog::new(ground),
             members: Members::new(config.cluster.id, config.cluster.name.clone()),
             unkept_lists: Vec::new(),
+            unkept_authorities: BTreeMap::new(),
             unkept: BTreeMap::new(),
             writing: None,
             reports,
@@ -209,6 +213,9 @@ impl Scribe {
                         self.look_at_followed();
                         for signed in std::mem::take(&mut self.unkept_lists) {
                             self.hear_revocations(&signed);
+                        }
+                        for (name, said) in std::mem::take(&mut self.unkept_authorities) {
+                            self.hear_authorities(&name, &said);
                         }
                         if self.writing.is_none() {
                             self.follow()?;

@@ -10,6 +10,7 @@ use crate::io::node_files::{NodeFileFault, NodeFiles};
 use crate::io::quic::{AskCheck, AskError, Tls, ask};
 use crate::trust::{PeerId, Pinned};
 use bytes::Bytes;
+use futures::FutureExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -192,6 +193,8 @@ impl Keeper {
             };
             let news = match done {
                 Ok(certified) => {
+                    // What was said of the one before does not count for this one.
+                    let _ = refused.notified().now_or_never();
                     self.renewal.handle_done(certified.validity);
                     self.present = Some(certified.clone());
                     News::Certified(Box::new(certified))

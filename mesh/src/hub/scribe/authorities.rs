@@ -25,17 +25,25 @@ impl Scribe {
 
     /// Looks whether the own CA is another by now, and whether the one before it is to go.
     pub(super) fn look_at_ca(&mut self) {
-        let Some(own) = &self.own_ca else { return };
-        let state = &self.config.state_directory;
-        let is_over = |old: &ca_store::OldCa| old.until <= SystemTime::now();
-        if self.writing.is_some() && own.old.as_ref().is_some_and(is_over) {
-            match ca_store::retire(state) {
-                Ok(()) | Err(RollError::NoneOld) => {
-                    tracing::info!("the old CA is trusted no longer: its time is over");
-                }
+        let now = SystemTime::now();
+        let old = self.own_ca.as_ref().and_then(|own| own.old.as_ref());
+        if self.writing.is_some() && old.is_some_and(|old| old.until <= now) {
+            // Another replica may roll it just now.
+            let lock = self.peers.lock().map_err(RollError::from);
+            let state = &self.config.state_directory;
+            match lock.and_then(|_lock| ca_store::retire(state, Some(now))) {
+                Ok(()) => tracing::info!("the old CA is trusted no longer: its time is over"),
+                Err(RollError::NoneOld) => {}
                 Err(error) => tracing::error!(%error, "the old CA cannot be taken away"),
             }
         }
+        self.read_ca();
+    }
+
+    /// Takes the CA as the folder has it, if that is another by now.
+    fn read_ca(&mut self) {
+        let Some(own) = &self.own_ca else { return };
+        let state = &self.config.state_directory;
         if !own.has_changed(state) {
             return;
         }
@@ -115,9 +123,9 @@ impl Scribe {
     pub(super) fn retire(&mut self) -> Result<Rolled, Refusal> {
         let _lock = self.alone()?;
         self.check_own_ca()?;
-        ca_store::retire(&self.config.state_directory)?;
+        ca_store::retire(&self.config.state_directory, None)?;
         tracing::warn!("the old CA is trusted no longer");
-        self.look_at_ca();
+        self.read_ca();
         let own = self.own_ca.as_deref();
         own.map(Rolled::of).ok_or(Refusal::NotIssuing)
     }
@@ -132,6 +140,9 @@ impl Scribe {
             Ok(names) => {
                 for name in &names {
                     self.set_member(name);
+                }
+                if !names.is_empty() {
+                    self.report_source();
                 }
             }
             Err(error) => {
@@ -156,30 +167,33 @@ impl Scribe {
 
     /// A member's CAs, of which the gate believed one at least.
     pub(super) fn hear_authorities(&mut self, name: &str, said: &Authorities) {
+        if let Err(refusal) = self.follow_authorities(name, said) {
+            tracing::error!(cluster = name, error = %refusal, "its new CA cannot be kept; trying again");
+            self.unkept_authorities
+                .insert(name.to_owned(), said.clone());
+        }
+    }
+
+    fn follow_authorities(&mut self, name: &str, said: &Authorities) -> Result<(), Refusal> {
+        // What others heard counts first.
+        let _lock = self.alone()?;
         self.look_at_followed();
-        let Some(member) = self.members.accepted().get(name) else {
-            return;
+        let member = self
+            .members
+            .accepted()
+            .get(name)
+            .map(|member| member.ca.clone());
+        let (Some(before), Some(given)) = (member, self.given(name)) else {
+            return Ok(());
         };
-        // Once more: another replica may have heard something since.
-        let Some(ca) = said.vouched(&member.ca).filter(|ca| *ca != member.ca) else {
-            return;
-        };
-        let Some(given) = self.given(name) else {
-            return;
+        let Some(ca) = said.vouched(&before).filter(|ca| *ca != before) else {
+            return Ok(());
         };
         let followed = Followed {
             said: pins(&given.ca),
             ca,
         };
-        let kept = match self.alone() {
-            Ok(_lock) => self.followed.put(name, &followed),
-            Err(refusal) => Err(std::io::Error::other(refusal.to_string())),
-        };
-        if let Err(error) = kept {
-            // It is told again with the next session.
-            tracing::error!(cluster = name, %error, "its new CA cannot be kept; the one before stands");
-            return;
-        }
+        self.followed.put(name, &followed)?;
         let cas: Vec<String> = pins(&followed.ca).iter().map(ToString::to_string).collect();
         tracing::warn!(
             cluster = name,
@@ -187,6 +201,7 @@ impl Scribe {
             "its CA changed, as the one before it vouches"
         );
         self.look_at_followed();
+        Ok(())
     }
 }
 

@@ -77,13 +77,16 @@ pub fn roll(
     Ok(take(state_directory, clusterset, cluster)?)
 }
 
-/// Trusts the old CA no longer: no certificate of it is taken from now on.
+/// Trusts the old CA no longer: no certificate of it is taken from now on. `over`: only if its time is over then. Let no
+/// other replica change the folder at the same time.
 ///
 /// # Errors
 /// There is none, or the folder cannot be changed.
-pub fn retire(state_directory: &Path) -> Result<(), RollError> {
+pub fn retire(state_directory: &Path, over: Option<SystemTime>) -> Result<(), RollError> {
     let folder = state_directory.join(FOLDER);
-    let (name, _) = old_file(&folder)?.ok_or(RollError::NoneOld)?;
+    let old = old_file(&folder)?;
+    let old = old.filter(|(_, until)| over.is_none_or(|now| *until <= now));
+    let (name, _) = old.ok_or(RollError::NoneOld)?;
     fs::remove_file(folder.join(name))?;
     Ok(File::open(&folder)?.sync_all()?)
 }
@@ -168,11 +171,13 @@ mod tests {
         let refused = rolled(state).unwrap_err().to_string();
         assert!(refused.contains("trusted until 20") && refused.contains("; wait, or"));
         assert!(!second.has_changed(state));
-        retire(state).unwrap();
+        let not_yet = retire(state, Some(SystemTime::now()));
+        assert!(matches!(not_yet, Err(RollError::NoneOld)));
+        retire(state, None).unwrap();
         assert!(second.has_changed(state));
         let third = make(state);
         assert_eq!((&third.pem, &third.old), (&second.pem, &None));
-        assert!(matches!(retire(state), Err(RollError::NoneOld)));
+        assert!(matches!(retire(state, None), Err(RollError::NoneOld)));
         let said = third.authorities().unwrap();
         assert_eq!(said.vouched(&first.pem), Some(second.pem.clone()));
         let fourth = rolled(state).unwrap();
@@ -190,7 +195,7 @@ mod tests {
             let roller = scope.spawn(|| {
                 for _ in 0..30 {
                     rolled(state).unwrap();
-                    retire(state).unwrap();
+                    retire(state, None).unwrap();
                 }
             });
             while !roller.is_finished() {

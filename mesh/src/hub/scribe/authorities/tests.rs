@@ -83,7 +83,7 @@ impl Other {
     }
 
     fn retire(&self) -> OwnCa {
-        ca_store::retire(self.folder.path()).unwrap();
+        ca_store::retire(self.folder.path(), None).unwrap();
         take(self.folder.path(), "set.example", &self.offer.name).unwrap()
     }
 }
@@ -204,11 +204,17 @@ fn a_members_cas_are_followed_by_all_replicas_and_after_a_restart_and_an_operato
             .all(|report| !matches!(report, Report::Member(_)))
     );
 
-    // The old one goes there, so it goes here.
+    // The old one goes there, so it goes here; also if the disk fails first.
     let retired = west.retire();
-    writer
-        .scribe
-        .hear_authorities("west", &retired.authorities().unwrap());
+    let gone = retired.authorities().unwrap();
+    let authorities = writer.scribe.config.state_directory.join("authorities");
+    let aside = authorities.with_extension("aside");
+    std::fs::rename(&authorities, &aside).unwrap();
+    writer.scribe.hear_authorities("west", &gone);
+    assert_eq!(told(&mut writer, 2), rolled.bundle());
+    assert_eq!(writer.scribe.unkept_authorities["west"], gone);
+    std::fs::rename(&aside, &authorities).unwrap();
+    writer.scribe.hear_authorities("west", &gone);
     assert_eq!(told(&mut writer, 2), retired.pem);
     // Neither a stranger's CA nor a step that was left out is followed.
     let stranger = Other::new("west", 2, "10.2.0.0/16");
