@@ -6,7 +6,7 @@ use hawser_mesh::ca::Ca;
 use hawser_mesh::io::quic::{Tls, connect};
 use hawser_mesh::trust::{Credentials, Expected, Trust};
 use hawser_tests::depth::rounds;
-use hawser_tests::lab::{HUB_PORT, Lab, Node, Topology, wait_until};
+use hawser_tests::lab::{HUB_PORT, Hub, Lab, Node, Topology, wait_until};
 use hawser_tests::say;
 use hawser_tests::traffic::{LoadSpec, SequenceLoad};
 use serde_json::Value;
@@ -44,6 +44,20 @@ fn session(node: &Node) -> Result<(bool, u64)> {
     let hub = &status["hub"];
     let connected = hub["connected"].as_bool().context("no connected")?;
     Ok((connected, hub["sessions"].as_u64().context("no sessions")?))
+}
+
+/// The number of the session by which each hub is fed by the other cluster; a later one has a greater number.
+fn feeding(lab: &Lab) -> Result<Vec<u64>> {
+    let of_hub = |hub: &Hub| {
+        let status = hub.status(lab)?;
+        let sessions = status["sessions"].as_array().context("no sessions")?;
+        let mut feeding = sessions.iter().filter(|session| session["feedsUs"] == true);
+        let session = feeding
+            .next()
+            .and_then(|session| session["session"].as_u64());
+        session.with_context(|| format!("nobody feeds the hub on {}", hub.node()))
+    };
+    lab.hubs().iter().map(of_hub).collect()
 }
 
 /// The certificate that a node shows, with what stands behind it.
@@ -104,6 +118,7 @@ fn a_ca_is_rolled_under_load_and_neither_a_packet_nor_a_session_is_lost() -> Res
         let sessions: Vec<u64> = nodes_of(&lab, cluster)
             .map(|node| Ok(session(node)?.1))
             .collect::<Result<_>>()?;
+        let fed = feeding(&lab)?;
         let start = Instant::now();
         let told = lab.roll_ca(cluster)?;
         ensure!(
@@ -131,8 +146,10 @@ fn a_ca_is_rolled_under_load_and_neither_a_packet_nor_a_session_is_lost() -> Res
                 })
             },
         )?;
-        // Hubs have made their connections anew by then.
-        std::thread::sleep(Duration::from_secs(6).saturating_sub(start.elapsed()));
+        wait_until("hubs have made their connections anew", FOLLOWED, || {
+            let now = feeding(&lab)?;
+            Ok(now.iter().zip(&fed).all(|(now, before)| now > before))
+        })?;
         let followed = start.elapsed();
         slowest = slowest.max(followed);
         // Nodes know each other by the new certificates, too.
@@ -166,7 +183,7 @@ fn a_ca_is_rolled_under_load_and_neither_a_packet_nor_a_session_is_lost() -> Res
     for (text, from) in lab
         .hubs()
         .iter()
-        .map(hawser_tests::lab::Hub::log)
+        .map(Hub::log)
         .chain(lab.nodes().iter().map(Node::agent_log))
         .zip(before)
     {
